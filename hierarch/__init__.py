@@ -1,0 +1,75 @@
+"""Hierarchical vision backbones as data: YAML -> load -> build -> measure.
+
+    spec   = hierarch.load("swin_tiny")
+    model  = hierarch.build(spec)
+    report = hierarch.measure(spec, sizes=[224, 448])
+    other  = hierarch.swap(spec, "window_mlp")
+
+Names are imported when they are first used, so that `import hierarch` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hierarch.errors import CountError as CountError
+    from hierarch.errors import HierarchError as HierarchError
+    from hierarch.errors import SpecError as SpecError
+    from hierarch.errors import WeightsError as WeightsError
+    from hierarch.complexity import count_rule as count_rule
+    from hierarch.complexity import measure as measure
+    from hierarch.model.backbone import Backbone as Backbone
+    from hierarch.model.backbone import build as build
+    from hierarch.report import Report as Report
+    from hierarch.spec.backbone import BackboneSpec as BackboneSpec
+    from hierarch.spec.backbone import StageSpec as StageSpec
+    from hierarch.spec.load import dump as dump
+    from hierarch.spec.load import load as load
+    from hierarch.spec.load import loads as loads
+    from hierarch.spec.load import presets as presets
+    from hierarch.spec.parts import MixerSpec as MixerSpec
+    from hierarch.spec.registry import register as register
+    from hierarch.spec.schema import schema as schema
+    from hierarch.spec.swap import swap as swap
+    from hierarch.weights import load_weights as load_weights
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Backbone": "hierarch.model.backbone",
+    "BackboneSpec": "hierarch.spec.backbone",
+    "CountError": "hierarch.errors",
+    "HierarchError": "hierarch.errors",
+    "MixerSpec": "hierarch.spec.parts",
+    "Report": "hierarch.report",
+    "SpecError": "hierarch.errors",
+    "StageSpec": "hierarch.spec.backbone",
+    "WeightsError": "hierarch.errors",
+    "build": "hierarch.model.backbone",
+    "count_rule": "hierarch.complexity",
+    "dump": "hierarch.spec.load",
+    "load": "hierarch.spec.load",
+    "load_weights": "hierarch.weights",
+    "loads": "hierarch.spec.load",
+    "measure": "hierarch.complexity",
+    "presets": "hierarch.spec.load",
+    "register": "hierarch.spec.registry",
+    "schema": "hierarch.spec.schema",
+    "swap": "hierarch.spec.swap",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hierarch' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

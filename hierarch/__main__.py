@@ -1,0 +1,5 @@
+"""`python -m hierarch`."""
+
+from hierarch.cli import main
+
+main()

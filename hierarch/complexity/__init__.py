@@ -1,0 +1,6 @@
+"""Two witnesses for a network's cost: the claim of its spec, and what fvcore counts."""
+
+from hierarch.complexity.counter import Counts as Counts
+from hierarch.complexity.counter import count as count
+from hierarch.complexity.counter import count_rule as count_rule
+from hierarch.complexity.measure import measure as measure

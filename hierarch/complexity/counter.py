@@ -1,0 +1,184 @@
+"""The count: what fvcore finds in a trace of the built module, on the meta device.
+
+Nothing is computed and nothing is allocated, at any image size. fvcore's conventions are kept: a
+multiply-add is 1, a norm is 5 an element. What it has no rule for, or a wrong one, gets a rule
+here; what is free by convention is in one list; any other operator is an error, so that no total
+shrinks in silence. Only this module imports fvcore.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hierarch.complexity.tracing import tracing_on_meta
+from hierarch.errors import CountError
+from hierarch.spec.base import Pair
+
+with warnings.catch_warnings():
+    # its import decorates functions with torch.jit.script, which torch deprecates
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is")
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
+    from fvcore.nn.jit_analysis import JitModelAnalysis
+    from fvcore.nn.jit_handles import get_shape
+
+Shape = list[int]
+Rule = Callable[[list[Shape], list[Shape]], int]
+"""MACs from the shapes of an operator's tensors, in and out; what is no tensor has shape []."""
+
+
+def _sdpa(inputs: list[Shape], outputs: list[Shape]) -> int:
+    # QK^T and AV: a multiply-add per query, key and channel
+    q, k, v = inputs[:3]
+    return math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _matmul(inputs: list[Shape], outputs: list[Shape]) -> int:
+    # fvcore's own takes prod(inputs[0]), and so loses a batch that only the right operand has
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def _bicubic(inputs: list[Shape], outputs: list[Shape]) -> int:
+    # 4x4 neighbors; fvcore counts 4 for bilinear
+    return 16 * math.prod(outputs[0])
+
+
+_RULES: dict[str, Rule] = {
+    "aten::scaled_dot_product_attention": _sdpa,
+    "aten::matmul": _matmul,
+    "aten::mm": _matmul,
+    "aten::upsample_bicubic2d": _bicubic,
+}
+
+
+def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
+    # fvcore's own reads four digits out of numpy's printed report
+    equation = inputs[0].toIValue().replace(" ", "")
+    operands = equation.split("->")[0].split(",")
+    if "." in equation or len(operands) > 2:
+        raise CountError(f"einsum {equation!r}: only two operands without ellipsis are counted")
+    shapes = [get_shape(value) for value in inputs[1].node().inputs()]
+    sides = {
+        letter: side
+        for letters, shape in zip(operands, shapes, strict=True)
+        for letter, side in zip(letters, shape, strict=True)
+    }
+    return math.prod(sides.values())
+
+
+_FVCORE = {
+    **{name: rule for name, rule in _DEFAULT_SUPPORTED_OPS.items() if name not in _RULES},
+    "aten::einsum": _einsum,
+}
+
+# the operators whose outputs are activations, as fvcore and timm count them
+_ACTIVATIONS = {
+    *("aten::_convolution", "aten::linear", "aten::addmm", "aten::mm", "aten::bmm"),
+    *("aten::matmul", "aten::einsum", "aten::scaled_dot_product_attention"),
+}
+
+# Free by convention: what adds, compares, moves or makes numbers, and what works element by
+# element. fvcore leaves the same ones out, with a warning or without.
+_FREE = {
+    f"aten::{name}"
+    for names in (
+        "add add_ sub sub_ rsub mul mul_ div div_ neg pow sqrt rsqrt exp log abs clamp clamp_min",
+        "clamp_max clamp_ maximum minimum where eq ne ge gt le lt logical_and logical_or",
+        "logical_not __and__ __or__ bitwise_and bitwise_or bitwise_not floor floor_divide",
+        "remainder relu relu_ gelu silu silu_ sigmoid tanh hardtanh softplus leaky_relu softmax",
+        "_softmax log_softmax dropout dropout_ feature_dropout mean sum max min amax amin",
+        "max_pool2d avg_pool2d avg_pool1d norm linalg_vector_norm",
+        "reshape view view_as _unsafe_view flatten unflatten permute transpose t contiguous",
+        "unsqueeze unsqueeze_ squeeze squeeze_ expand expand_as repeat tile roll flip pad",
+        "constant_pad_nd cat stack chunk split split_with_sizes unbind select slice narrow index",
+        "index_select gather masked_fill masked_fill_ index_put_ unfold im2col numpy_T mT",
+        "movedim swapaxes pixel_shuffle pixel_unshuffle channel_shuffle tril triu clone detach",
+        "copy_ to type_as arange zeros zeros_like ones ones_like full full_like empty new_empty",
+        "new_zeros new_ones new_full empty_like size Int ScalarImplicit NumToTensor nonzero",
+        "upsample_nearest2d alias lift_fresh linspace meshgrid fill_ zero_",
+    )
+    for name in names.split()
+} - _DEFAULT_SUPPORTED_OPS.keys()
+
+
+def count_rule(operator: str) -> Callable[[Rule], Rule]:
+    """Decorator: gives an operator that has none ("aten::fft_rfft2") its rule for `measure`.
+
+    The rule gets the shapes of the operator's inputs and outputs and returns MACs.
+    """
+
+    def add(rule: Rule) -> Rule:
+        _RULES[operator] = rule
+        return rule
+
+    return add
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted: per module (by its name; "" is all), MACs by operator, and activations."""
+
+    macs: dict[str, Counter[str]]
+    activations: int
+
+    def total(self, module: str = "") -> int:
+        """MACs of a module, those inside it included; 0 for one that ran nothing countable."""
+        return sum(self.macs.get(module, Counter()).values())
+
+
+def count(module: nn.Module, size: Pair, *, in_chans: int) -> Counts:
+    """Count a module on the meta device for one image (1, in_chans, height, width).
+
+    Raises `CountError` for an operator without a rule.
+    """
+    with tracing_on_meta():
+        images = torch.empty(1, in_chans, *size, device="meta")
+        analysis = _Analysis(module, (images,))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        by_module = analysis.by_module_and_operator()
+        unknown = analysis.unsupported_ops()
+    if unknown:
+        raise CountError(
+            f"no rule to count {', '.join(sorted(unknown))}; give it one with "
+            f'@hierarch.count_rule("{min(unknown)}")'
+        )
+    macs = {
+        name: Counter({op: int(n) for (what, op), n in counter.items() if what == "macs" and n})
+        for name, counter in by_module.items()
+    }
+    activations = sum(n for (what, _), n in by_module[""].items() if what == "activations")
+    return Counts(macs=macs, activations=int(activations))
+
+
+class _Analysis(JitModelAnalysis):  # type: ignore[misc]  # fvcore has no types
+    """fvcore's analysis, of MACs and activations in one trace."""
+
+    def __init__(self, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        super().__init__(model, inputs)
+        self._ignored_ops = _FREE
+        for name in {*_FVCORE, *_RULES}:
+            self.set_op_handle(name, _handle(name))
+
+
+def _handle(name: str) -> Callable[[list[Any], list[Any]], Counter[tuple[str, str]]]:
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[tuple[str, str]]:
+        op = name.removeprefix("aten::")
+        ins, outs = ([get_shape(v) or [] for v in values] for values in (inputs, outputs))
+        macs = _RULES[name](ins, outs) if name in _RULES else _FVCORE[name](inputs, outputs)
+        macs = sum(macs.values()) if isinstance(macs, Counter) else macs
+        found = Counter({("macs", op): int(macs)})
+        if name in _ACTIVATIONS:
+            found["activations", op] = sum(map(math.prod, outs))
+        if name == "aten::scaled_dot_product_attention":
+            # the attention map, which an explicit softmax(QK^T) would put out
+            found["activations", op] += math.prod(ins[0][:-1]) * ins[1][-2]
+        return found
+
+    return handle

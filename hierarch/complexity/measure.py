@@ -1,0 +1,143 @@
+"""Claim and count, side by side at each image size, and the verdict."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from hierarch.complexity.counter import Counts, count
+from hierarch.errors import SpecError
+from hierarch.model.backbone import build
+from hierarch.report import Report, SizeReport, StageReport, Verdict
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair, pair
+from hierarch.spec.claim import PARTS, Claim, base_size, claim, growing
+from hierarch.spec.load import Source, load
+
+MAX_SIDE = 65_536
+
+_PART = re.compile(r"stages\.(\d+)\.(?:blocks\.\d+\.)?(downsample|norm[12]?|mixer|mlp)")
+_PART_OF = {"downsample": "downsampling", "norm": "norm", "norm1": "norm", "norm2": "norm"}
+
+
+def default_sizes(spec: BackboneSpec) -> list[Pair]:
+    """Four sizes by area, x 4 each, from the smallest at which nothing is padded."""
+    h, w = base_size(spec)
+    return [(h * factor, w * factor) for factor in (1, 2, 4, 8)]
+
+
+def measure(
+    source: Source,
+    sizes: Iterable[int | Sequence[int]] | None = None,
+    *,
+    advance: Callable[[], object] | None = None,
+) -> Report:
+    """What a network costs at each image size (pixels, or (height, width)), in MACs.
+
+    The network is built on the meta device and traced there, so no size is too large. `advance`
+    is called after each size. The verdict is "linear" where the claimed cost per token stays
+    bounded as the grid doubles without end and the count equals the claim at every size;
+    "superlinear" where it does not stay bounded; "unproven" where claim and count differ. Raises
+    `SpecError` for a spec or a size that is none, `CountError` for an operator without a rule.
+
+    >>> measure("swin_tiny", sizes=[224]).sizes[0].macs
+    4509194496
+    """
+    spec = load(source)
+    checked = default_sizes(spec) if sizes is None else [_checked(size) for size in sizes]
+    if not checked:
+        raise SpecError("no image size to measure at")
+    with torch.device("meta"):
+        model = build(spec).eval()
+    measured = []
+    for size in checked:
+        counts = count(model, size, in_chans=spec.stem.in_chans)
+        measured.append(_size(spec, size, counts, claim(spec, size)))
+        if advance:
+            advance()
+    exponent, r2 = _fit([(s.pixels, s.macs - s.head) for s in measured])
+    verdict, why = _verdict(spec, measured)
+    return Report(
+        name=spec.name,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        sizes=tuple(measured),
+        exponent=exponent,
+        r2=r2,
+        verdict=verdict,
+        why=why,
+    )
+
+
+def _checked(size: int | Sequence[int]) -> Pair:
+    sides = pair(size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_SIDE for s in sides):
+        raise SpecError(f"size {size!r}: a side should be an integer from 1 to {MAX_SIDE}")
+    return sides[0], sides[1]
+
+
+def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> SizeReport:
+    parts = [dict.fromkeys(PARTS, 0) for _ in spec.stages]
+    for module in counts.macs:
+        if found := _PART.fullmatch(module):
+            stage, name = found.groups()
+            parts[int(stage)][_PART_OF.get(name, name)] += counts.total(module)
+    stages = tuple(
+        StageReport(
+            index=i,
+            dim=stage.dim,
+            depth=stage.depth,
+            grid=claimed.stages[i].grid,
+            macs=counts.total(f"stages.{i}"),
+            claimed_macs=claimed.stages[i].macs,
+            parts=parts[i],
+        )
+        for i, stage in enumerate(spec.stages)
+    )
+    report = SizeReport(
+        size=size,
+        macs=counts.total(),
+        claimed_macs=claimed.macs,
+        activations=counts.activations,
+        padding_macs=claimed.padding,
+        stages=stages,
+        stem=counts.total("stem") + counts.total("position_embedding"),
+        head=counts.total("norm") + counts.total("head"),
+        operators=dict(sorted(counts.macs[""].items(), key=lambda item: -item[1])),
+        modules={name: counts.total(name) for name in counts.macs if counts.total(name)},
+    )
+    assert report.macs == sum(report.parts.values()), "a MAC outside of stem, stages and head"
+    return report
+
+
+def _fit(points: list[tuple[int, int]]) -> tuple[float | None, float | None]:
+    """Exponent and R² of a power law through (pixels, MACs), by least squares on logarithms."""
+    if len({pixels for pixels, _ in points}) < 2:
+        return None, None
+    xs, ys = zip(*((math.log(pixels), math.log(macs)) for pixels, macs in points), strict=True)
+    x0, y0 = sum(xs) / len(xs), sum(ys) / len(ys)
+    variance = sum((x - x0) ** 2 for x in xs)
+    slope = sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / variance
+    left = sum((y - y0 - slope * (x - x0)) ** 2 for x, y in zip(xs, ys, strict=True))
+    total = sum((y - y0) ** 2 for y in ys)
+    return slope, 1 - left / total if total else 1.0
+
+
+def _verdict(spec: BackboneSpec, sizes: list[SizeReport]) -> tuple[Verdict, str]:
+    reasons = growing(spec)
+    if reasons:
+        return "superlinear", f"the cost per token grows with the image: {'; '.join(reasons)}"
+    for size in sizes:
+        if size.macs != size.claimed_macs:
+            image = "x".join(map(str, size.size))
+            return "unproven", (
+                f"at {image} fvcore counts {size.macs:,} MACs and the spec claims "
+                f"{size.claimed_macs:,}"
+            )
+    where = "every size" if len(sizes) > 1 else "the size"
+    return "linear", (
+        "the claimed cost per token stays bounded as the grid doubles without end, "
+        f"and fvcore's count equals the claim at {where} measured"
+    )

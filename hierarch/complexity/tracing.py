@@ -1,0 +1,105 @@
+"""What lets torch.jit's tracer run on the meta device.
+
+Three gaps are closed while the tracer runs, and nowhere else. Sizes are plain integers, so that
+a module may compare them. A convolution is recorded as `_convolution`, the node that fvcore
+counts; and its shape on the meta device is worked out here, where torch's own rule trips over the
+tracer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hierarch.errors import CountError
+
+_CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+_TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_SIZE = torch.Tensor.size
+
+
+@contextlib.contextmanager
+def tracing_on_meta() -> Iterator[None]:
+    """While this is entered, a module on the meta device can be traced."""
+    with _Functions(), _Kernels(), torch.no_grad():
+        yield
+
+
+class _Functions(TorchFunctionMode):
+    """Above the tracer."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (_SHAPE, _SIZE):
+            with _tracer_paused():
+                return func(*args, **kwargs)
+        if func in _TRANSPOSED:
+            raise CountError("transposed convolutions cannot be traced on the meta device")
+        if func in _CONVOLUTIONS and args[0].is_meta:
+            return _convolution(_CONVOLUTIONS[func], *args, **kwargs)
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _tracer_paused() -> Iterator[None]:
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def _convolution(
+    n: int,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """A convolution over n axes, as the node `_convolution`."""
+    stride, dilation = _each(stride, n), _each(dilation, n)
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        if any(t % 2 for t in total):
+            raise CountError('padding="same" with an even kernel cannot be counted; pad first')
+        padding = [t // 2 for t in total]
+    fixed = (False, [0] * n, groups, False, False, False, False)
+    return torch._convolution(input, weight, bias, stride, _each(padding, n), dilation, *fixed)
+
+
+def _each(value: Any, n: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
+class _Kernels(TorchDispatchMode):
+    """Below the tracer."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        aten = torch.ops.aten
+        if func in (aten.convolution.default, aten._convolution.default) and args[0].is_meta:
+            x, weight, _, stride, padding, dilation = args[:6]
+            sides = [
+                (n + 2 * p - d * (k - 1) - 1) // s + 1
+                for n, k, s, p, d in zip(
+                    x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+                )
+            ]
+            return x.new_empty([x.shape[0], weight.shape[0], *sides])
+        return func(*args, **(kwargs or {}))

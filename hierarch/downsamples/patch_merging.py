@@ -1,0 +1,62 @@
+"""Patch merging: 2x2 neighbors become one token (Swin Transformer, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.layers import Linear
+from hierarch.model.windows import pad_to_multiple
+from hierarch.norms.layer_norm import LayerNormSpec
+from hierarch.spec.base import Pair, ceil_div, tokens
+from hierarch.spec.parts import DownsampleSpec, NormSpec
+from hierarch.spec.registry import PartOf, register
+
+
+@register
+class PatchMergingSpec(DownsampleSpec):
+    """Joins 2x2 tokens into one of four times the width, norms it and projects it."""
+
+    formula: ClassVar[str] = "4C·C'·N/4, and the norm's"
+    paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, section 3.1"
+
+    type: Literal["patch_merging"] = "patch_merging"
+    """Patch merging."""
+    norm: Annotated[NormSpec, PartOf("norm")] = LayerNormSpec()
+    """Applied to the joined tokens."""
+
+    def stride(self) -> Pair:
+        return (2, 2)
+
+    def grid(self, grid: Pair) -> Pair:
+        h, w = grid
+        return ceil_div(h, 2), ceil_div(w, 2)
+
+    def macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        merged = self.grid(grid)
+        return tokens(merged) * 4 * in_dim * dim + self.norm.macs(dim=4 * in_dim, grid=merged)
+
+    def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        padded = 4 * tokens(self.grid(grid))
+        return self.macs(in_dim=in_dim, dim=dim, grid=grid) * (padded - tokens(grid)) // padded
+
+    def build(self, in_dim: int, dim: int) -> nn.Module:
+        return PatchMerging(in_dim, dim, norm=self.norm.build(4 * in_dim))
+
+
+class PatchMerging(nn.Module):
+    """(B, H, W, in_dim) -> (B, ceil(H / 2), ceil(W / 2), dim)."""
+
+    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.reduction = Linear(4 * in_dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, (2, 2))
+        # column-major, as published: (0, 0), (1, 0), (0, 1), (1, 1)
+        x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
+        merged: Tensor = self.reduction(self.norm(x))
+        return merged

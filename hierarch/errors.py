@@ -1,0 +1,50 @@
+"""The mistakes a user can make, as exceptions: what, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HierarchError(ValueError):
+    """A mistake of the user's: the command line prints it and exits with status 2."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec. Lines and columns count from 1; 0 where there is no file."""
+
+    message: str
+    path: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SpecError(HierarchError):
+    """A spec that cannot be read, or that describes no network."""
+
+    SHOWN = 8
+
+    def __init__(self, problems: list[Problem] | str, *, source: str = "") -> None:
+        if isinstance(problems, str):
+            problems = [Problem(problems)]
+        self.problems = tuple(problems)
+        self.source = source
+        lines = [self._line(problem) for problem in self.problems[: self.SHOWN]]
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"... and {len(self.problems) - self.SHOWN} more")
+        super().__init__("\n".join(lines))
+
+    def _line(self, problem: Problem) -> str:
+        place = [str(part) for part in (self.source, problem.line, problem.column) if part]
+        return f"{':'.join(place)}: {problem}" if place else str(problem)
+
+
+class WeightsError(HierarchError):
+    """A checkpoint that does not fit the model, or that cannot be read safely."""
+
+
+class CountError(HierarchError):
+    """A network whose cost cannot be counted, for want of a rule for one of its operators."""

@@ -1,0 +1,46 @@
+"""Depthwise convolution as a mixer (ConvNeXt, Liu et al. 2022, arXiv:2201.03545, section 2.6)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.spec.base import Flag, Kernel, Pair, tokens
+from hierarch.spec.parts import MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class DepthwiseConvSpec(MixerSpec):
+    """A convolution of each channel with a kernel of its own."""
+
+    formula: ClassVar[str] = "K²NC; K = kernel_size"
+    paper: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545, section 2.6"
+
+    type: Literal["depthwise_conv"] = "depthwise_conv"
+    """Depthwise convolution, ConvNeXt's."""
+    kernel_size: Kernel = 7
+    """Tokens along a side of the kernel; odd."""
+    bias: Flag = True
+    """A bias per channel."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        return self.kernel_size**2 * tokens(grid) * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return DepthwiseConv(dim, kernel_size=self.kernel_size, bias=self.bias)
+
+
+class DepthwiseConv(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C), with zeros around the grid."""
+
+    def __init__(self, dim: int, *, kernel_size: int, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(self.conv(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")

@@ -1,0 +1,40 @@
+"""Global attention, as in ViT and DeiT: the quadratic control of every complexity claim."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from hierarch.model.attention import SelfAttention
+from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import HeadedSpec
+
+
+@register
+class GlobalAttentionSpec(HeadedSpec):
+    """Multi-head self-attention of every token to every token of the grid."""
+
+    formula: ClassVar[str] = "4NC² + 2N²C"
+    paper: ClassVar[str] = "Dosovitskiy et al. 2020, arXiv:2010.11929; Swin, eq. (1)"
+
+    type: Literal["global_attention"] = "global_attention"
+    """Global attention, ViT's and DeiT's: quadratic in the image's area."""
+    qkv_bias: Flag = True
+    """A bias on queries, keys and values."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # Swin, eq. (1), N = hw: 4NC^2 + 2N^2C
+        n = tokens(grid)
+        return 4 * n * dim**2 + 2 * n**2 * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return GlobalAttention(dim, num_heads=self.heads(dim), qkv_bias=self.qkv_bias)
+
+
+class GlobalAttention(SelfAttention):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x.flatten(1, 2)).view_as(x)

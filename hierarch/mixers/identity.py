@@ -1,0 +1,28 @@
+"""No mixing at all (IdentityFormer, Yu et al. 2022, arXiv:2210.13452): the floor to compare with."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from hierarch.spec.base import Pair
+from hierarch.spec.parts import MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class IdentitySpec(MixerSpec):
+    """Every token stays what it is."""
+
+    formula: ClassVar[str] = "0"
+    paper: ClassVar[str] = "Yu et al. 2022, arXiv:2210.13452, section 2.1"
+
+    type: Literal["identity"] = "identity"
+    """No mixing, IdentityFormer's."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        return 0
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.Identity()

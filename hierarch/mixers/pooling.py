@@ -1,0 +1,49 @@
+"""Average pooling as a mixer (PoolFormer, Yu et al. 2021, arXiv:2111.11418)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.spec.base import Kernel, Pair
+from hierarch.spec.parts import MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class PoolingSpec(MixerSpec):
+    """The mean of a token's neighborhood, less the token itself. It has no parameters."""
+
+    formula: ClassVar[str] = "0: additions alone, which fvcore's convention does not count"
+    paper: ClassVar[str] = "Yu et al. 2021, arXiv:2111.11418, eq. (4)"
+
+    type: Literal["pooling"] = "pooling"
+    """Average pooling, PoolFormer's."""
+    kernel_size: Kernel = 3
+    """Tokens along a side of the neighborhood; odd."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        return 0
+
+    def build(self, dim: int) -> nn.Module:
+        return Pooling(self.kernel_size)
+
+
+class Pooling(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        k = self.kernel_size
+        images = rearrange(x, "b h w c -> b c h w")
+        mean = F.avg_pool2d(images, k, stride=1, padding=k // 2, count_include_pad=False)
+        return rearrange(mean, "b c h w -> b h w c") - x
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"

@@ -1,0 +1,114 @@
+"""The shifted-window MLP of Swin-Mixer (the published code's `swin_mlp.py`).
+
+Each head has one weight matrix over the positions of a window, shared by the head's channels:
+published as a grouped 1x1 convolution over heads * M² channels, and stored in its shape.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.windows import pad
+from hierarch.spec.base import Pair, ceil_div, pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import SmallMap, WindowedSpec, fit
+
+
+@register
+class WindowMlpSpec(WindowedSpec):
+    """A linear layer per head over the positions of a window, regular or shifted.
+
+    A shift pads with zeros instead of wrapping around, since an MLP's window cannot be masked.
+    """
+
+    formula: ClassVar[str] = "M²N'C; N' = N padded to windows, M = window_size"
+    paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, appendix A3.3, Swin-Mixer"
+
+    type: Literal["window_mlp"] = "window_mlp"
+    """Shifted-window MLP, Swin-Mixer's."""
+
+    def slots(self, grid: Pair) -> int:
+        window, shift = self.fit(grid)
+        lead = [w - s if s else 0 for w, s in zip(window, shift, strict=True)]
+        return tokens(window) * tokens(
+            tuple(ceil_div(f + n, w) for f, n, w in zip(lead, grid, window, strict=True))
+        )
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # each of the N' outputs of a channel sums over its window's M^2 positions
+        window, _ = self.fit(grid)
+        return tokens(window) * self.slots(grid) * dim
+
+    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+        window, _ = self.fit(grid)
+        return tokens(window) * (self.slots(grid) - tokens(grid)) * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return WindowMlp(
+            num_heads=self.heads(dim),
+            window_size=pair(self.window_size),
+            shift_size=pair(self.shift_size),
+            small_map=self.small_map,
+        )
+
+
+class WindowMlp(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C): mixes the positions of each window, head by head."""
+
+    def __init__(
+        self, *, num_heads: int, window_size: Pair, shift_size: Pair, small_map: SmallMap
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.small_map = small_map
+        # zeros before the image: shifted windows start `shift` tokens late
+        lead_h, lead_w = (w - s if s else 0 for w, s in zip(window_size, shift_size, strict=True))
+        self.lead = (lead_h, lead_w)
+        size = tokens(window_size)
+        self.weight = nn.Parameter(torch.empty(num_heads * size, size, 1))
+        self.bias = nn.Parameter(torch.empty(num_heads * size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = grid = x.shape[1:3]
+        (wh, ww), (top, left) = fit(
+            grid, self.window_size, self.lead, self.small_map, minimum=torch.sym_min
+        )
+        bottom = ceil_div(top + h, wh) * wh - top - h
+        right = ceil_div(left + w, ww) * ww - left - w
+        x = pad(x, top=top, bottom=bottom, left=left, right=right)
+        nh, nw = x.shape[1] // wh, x.shape[2] // ww
+        weight, bias = self.group_linear((wh, ww))
+        columns = rearrange(
+            x,
+            "b (nh h) (nw w) (heads c) -> heads (h w) (b nh nw c)",
+            h=wh, w=ww, heads=self.num_heads,
+        )  # fmt: skip
+        mixed = torch.bmm(weight, columns) + bias
+        x = rearrange(
+            mixed,
+            "heads (h w) (b nh nw c) -> b (nh h) (nw w) (heads c)",
+            h=wh, w=ww, nh=nh, nw=nw, b=x.shape[0],
+        )  # fmt: skip
+        return pad(x, top=-top, bottom=-bottom, left=-left, right=-right)
+
+    def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
+        """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""
+        heads, (wh, ww), (h, w) = self.num_heads, self.window_size, window
+        weight, bias = self.weight, self.bias
+        if self.small_map.startswith("clamp"):
+            weight = weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w]
+            bias = bias.view(heads, wh, ww)[:, :h, :w]
+        return weight.reshape(heads, h * w, h * w), bias.reshape(heads, h * w, 1)
+
+    def extra_repr(self) -> str:
+        return f"window_size={self.window_size}, num_heads={self.num_heads}, lead={self.lead}"

@@ -1,0 +1,29 @@
+"""Multi-head self-attention over the tokens of a sequence (Vaswani et al. 2017, eq. 1)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.layers import Linear
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys and values from one projection, and a projection of what the heads found."""
+
+    def __init__(self, dim: int, *, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
+
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C), and a mask to add to the logits, (B or 1, heads or 1, N, N) -> (B, N, C)."""
+        qkv = self.qkv(x)
+        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+        mask = None if mask is None else mask.to(q.dtype)
+        # four dimensions: with five, torch takes the slow path, and ONNX refuses
+        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
+        return out

@@ -1,0 +1,218 @@
+"""The network: a fold over its stages, with timm's names for what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.layers import Linear
+from hierarch.model.position import AbsolutePosition
+from hierarch.model.stage import Stage
+from hierarch.spec.backbone import BackboneSpec, HeadSpec
+from hierarch.spec.base import pair
+from hierarch.spec.load import load, override
+
+
+def build(
+    spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any
+) -> Backbone:
+    """Build a backbone from a spec, a preset's name, a YAML file or a mapping.
+
+    Keywords override the spec's top-level fields: `build("swin_tiny", head=None)`. Raises
+    `SpecError` for a spec, or an override, that describes no network.
+    """
+    return Backbone(override(load(spec), overrides))
+
+
+class FeatureInfo(list[dict[str, Any]]):
+    """What is known of each stage's map, as timm tells it: `num_chs`, `reduction`, `module`."""
+
+    def channels(self) -> list[int]:
+        """Channels of each map."""
+        return [info["num_chs"] for info in self]
+
+    def reduction(self) -> list[int | tuple[int, int]]:
+        """Pixels per token, along a side or as (height, width)."""
+        return [info["reduction"] for info in self]
+
+    strides = reduction
+
+
+class Head(nn.Module):
+    """(B, H, W, C), normed -> (B, num_classes): the mean over tokens, then a linear layer."""
+
+    def __init__(self, dim: int, *, num_classes: int, drop_rate: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = Linear(dim, num_classes) if num_classes else nn.Identity()
+
+    def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        x = self.drop(x.mean(dim=(1, 2)))
+        return x if pre_logits else self.fc(x)
+
+
+class Backbone(nn.Module):
+    """Images (B, in_chans, H, W), any H and W, to logits (B, num_classes) where the spec has a
+    head, else to a tuple of maps (B, C_i, H_i, W_i), one per index of `spec.outputs`.
+
+    Liu et al. 2021, arXiv:2103.14030, section 3; the spec says with which mixers. Inside, every
+    map is (B, H, W, C).
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        plan = spec.plan()
+        self.spec = spec
+        self.stem = spec.stem.build(plan[0].in_dim)
+        position = spec.position_embedding
+        self.position_embedding = (
+            AbsolutePosition(plan[0].in_dim, grid=pair(position.grid))
+            if position
+            else nn.Identity()
+        )
+        self.drop = nn.Dropout(spec.drop_rate)
+        self.stages = nn.ModuleList(map(Stage, plan))
+        self.num_features = plan[-1].dim
+        # only a network with a head norms its last map here; an output has a norm of its own
+        self.norm = plan[-1].norm.build(self.num_features) if spec.head else nn.Identity()
+        self.head = self._head(spec.head)
+
+    def _head(self, head: HeadSpec | None) -> nn.Module:
+        if head is None:
+            return nn.Identity()
+        return Head(self.num_features, num_classes=head.num_classes, drop_rate=head.drop_rate)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.spec.head:
+            return self.forward_head(self.forward_features(images))
+        maps, outputs = self._maps(images), self.spec.outputs
+        return tuple(_nchw(self._stage_norm(i, maps[i])) for i in outputs)
+
+    def _maps(self, images: Tensor, *, upto: int | None = None) -> list[Tensor]:
+        """Each stage's map, (B, H, W, C), before any norm."""
+        _check_images(images, self.spec.stem.in_chans)
+        x = self.drop(self.position_embedding(self.stem(images)))
+        maps = []
+        for stage in self.stages[:upto]:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def _stage_norm(self, index: int, x: Tensor) -> Tensor:
+        """The norm that a stage's map leaves the network with: the last one's is the head's."""
+        normed: Tensor = self.stages[index].norm(x)
+        return self.norm(normed) if index == len(self.stages) - 1 else normed
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
+        return self._stage_norm(len(self.stages) - 1, self._maps(images)[-1])
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
+
+        Raises `ValueError` for a network without a head.
+        """
+        if self.spec.head is None:
+            raise ValueError(f"{self.spec.name} has no head; build it with head={{...}}")
+        logits: Tensor = self.head(features, pre_logits=pre_logits)
+        return logits
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: Literal["NCHW", "NHWC"] = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps of some stages, as timm gives them.
+
+        `indices`: which stages; a number n stands for the last n, None for all. `norm`: apply the
+        norm that the network has for a stage's output. `stop_early`: run no stage after the last
+        one asked for; then, and with `intermediates_only`, no final map is computed. Returns
+        (final map (B, h, w, C) as `forward_features` gives it, maps), or the maps alone.
+        """
+        count = len(self.stages)
+        wanted = _indices(indices, count)
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
+        maps = self._maps(x, upto=max(wanted) + 1 if stop_early and intermediates_only else None)
+        taken = [self._stage_norm(i, maps[i]) if norm else maps[i] for i in wanted]
+        if output_fmt == "NCHW":
+            taken = [_nchw(m) for m in taken]
+        return taken if intermediates_only else (self._stage_norm(count - 1, maps[-1]), taken)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels and stride of each stage's map."""
+        info = FeatureInfo()
+        h, w = self.spec.stem.stride()
+        for stage in self.spec.plan():
+            down = stage.downsample.stride() if stage.downsample else (1, 1)
+            h, w = h * down[0], w * down[1]
+            reduction = h if h == w else (h, w)
+            name = f"stages.{stage.index}"
+            info.append({"num_chs": stage.dim, "reduction": reduction, "module": name})
+        return info
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the publications do not decay (norms and biases, which
+        optimizers tell by their single dimension, aside)."""
+        names = {"position_embedding.table"} if self.spec.position_embedding else set()
+        for stage in self.spec.plan():
+            for j, mixer in enumerate(stage.mixers):
+                prefix = f"stages.{stage.index}.blocks.{j}.mixer"
+                names |= {f"{prefix}.{name}" for name in mixer.no_weight_decay}
+        return names & {name for name, _ in self.named_parameters()}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping what is inside it."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        fc: nn.Module = self.head.fc
+        return fc
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one; 0 classes leave the mean features.
+
+        Raises `ValueError` for a network without a head, and for a negative number.
+        """
+        if self.spec.head is None:
+            raise ValueError(f"{self.spec.name} has no head; build it with head={{...}}")
+        self.spec = override(
+            self.spec, {"head": self.spec.head.to_data() | {"num_classes": num_classes}}
+        )
+        like = next(self.stages.parameters())
+        self.head = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return rearrange(x, "b h w c -> b c h w")
+
+
+def _check_images(images: Tensor, in_chans: int) -> None:
+    if images.ndim != 4 or images.shape[1] != in_chans:
+        raise ValueError(
+            f"images should be (batch, {in_chans}, height, width), got {tuple(images.shape)}"
+        )
+
+
+def _indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """Stage numbers from 0, from what timm allows: a number of last stages, or negative ones."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        if not 1 <= indices <= count:
+            raise ValueError(f"indices={indices} should be from 1 to {count}, the last n stages")
+        return list(range(count - indices, count))
+    if not indices or not all(-count <= i < count for i in indices):
+        raise ValueError(f"indices={list(indices)} should be stages from {-count} to {count - 1}")
+    return [i % count for i in indices]

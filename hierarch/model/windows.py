@@ -1,0 +1,50 @@
+"""Cutting a grid into windows and putting it together again.
+
+Sizes may be symbolic (torch.export) and are then never branched on: `is_zero` is true only of a
+plain integer, so a concrete size skips the work and a symbolic one does it with an amount of 0.
+Cropping is padding by a negative amount, since a slice would leave guards on the size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from hierarch.spec.base import Pair, ceil_div
+
+
+def is_zero(n: int) -> bool:
+    return type(n) is int and n == 0
+
+
+def pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
+    """(B, H, W, C) -> (B, top + H + bottom, left + W + right, C), with zeros; negative crops."""
+    if all(map(is_zero, (top, bottom, left, right))):
+        return x
+    return F.pad(x, (0, 0, left, right, top, bottom))
+
+
+def pad_to_multiple(x: Tensor, multiple: Pair) -> Tensor:
+    """(B, H, W, C) -> the same with H and W brought to multiples, at the bottom and the right."""
+    (h, w), (mh, mw) = x.shape[1:3], multiple
+    return pad(x, bottom=ceil_div(h, mh) * mh - h, right=ceil_div(w, mw) * mw - w)
+
+
+def roll(x: Tensor, shift: Pair) -> Tensor:
+    """(B, H, W, C) -> the same, moved down and right by `shift`, cyclically."""
+    return x if all(map(is_zero, shift)) else torch.roll(x, shift, dims=(1, 2))
+
+
+def partition(x: Tensor, window: Pair) -> Tensor:
+    """(B, H, W, C) -> (B*nH*nW, h*w, C); H and W are multiples of the window's h and w."""
+    h, w = window
+    return rearrange(x, "b (nh h) (nw w) c -> (b nh nw) (h w) c", h=h, w=w)
+
+
+def merge(x: Tensor, window: Pair, grid: Pair) -> Tensor:
+    """(B*nH*nW, h*w, C) -> (B, H, W, C): undoes `partition` of a grid of H x W."""
+    (h, w), (height, width) = window, grid
+    nh, nw = height // h, width // w
+    return rearrange(x, "(b nh nw) (h w) c -> b (nh h) (nw w) c", nh=nh, nw=nw, h=h, w=w)

@@ -1,0 +1,32 @@
+"""Layer normalization over channels (Ba et al. 2016, arXiv:1607.06450)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, Strict
+from torch import nn
+
+from hierarch.spec.base import Pair, tokens
+from hierarch.spec.parts import NormSpec
+from hierarch.spec.registry import register
+
+
+@register
+class LayerNormSpec(NormSpec):
+    """Layer normalization over each token's channels, with a learned scale and bias."""
+
+    formula: ClassVar[str] = "5NC"
+    paper: ClassVar[str] = "Ba et al. 2016, arXiv:1607.06450, eq. (4)"
+
+    type: Literal["layer_norm"] = "layer_norm"
+    """Layer normalization."""
+    eps: Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)] = 1e-5
+    """Added to the variance."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # fvcore's estimate: five operations an element
+        return 5 * tokens(grid) * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.LayerNorm(dim, eps=self.eps)

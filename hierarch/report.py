@@ -1,0 +1,267 @@
+"""What was measured, as data, and how it is shown. Knows neither torch nor fvcore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hierarch.spec.base import Pair
+
+Verdict = Literal["linear", "superlinear", "unproven"]
+By = Literal["stage", "part", "operator", "module"]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage at one size. `macs` were counted by fvcore, `claimed_macs` is the formulas' sum."""
+
+    index: int
+    dim: int
+    depth: int
+    grid: Pair
+    macs: int
+    claimed_macs: int
+    parts: dict[str, int]
+    """MACs of the stage's downsampling, norm, mixer and mlp."""
+
+    @property
+    def macs_per_token(self) -> float:
+        return self.macs / math.prod(self.grid)
+
+
+@dataclass(frozen=True)
+class SizeReport:
+    """A network at one image size; all costs are MACs for one image."""
+
+    size: Pair
+    macs: int
+    claimed_macs: int
+    activations: int
+    padding_macs: int
+    stages: tuple[StageReport, ...]
+    stem: int
+    head: int
+    operators: dict[str, int]
+    """MACs by fvcore's operator."""
+    modules: dict[str, int]
+    """MACs by module, those inside of it included."""
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.size)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """MACs by part, over all stages."""
+        names = self.stages[0].parts
+        return {
+            "stem": self.stem,
+            **{name: sum(stage.parts[name] for stage in self.stages) for name in names},
+            "head": self.head,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """A network's cost at several image sizes, and whether it is linear in the image's area."""
+
+    name: str
+    params: int
+    sizes: tuple[SizeReport, ...]
+    exponent: float | None
+    """Of the MACs without the head over the pixels; None where only one area was measured."""
+    r2: float | None
+    verdict: Verdict
+    why: str
+
+    def to_dict(self, *, by: By = "stage") -> dict[str, Any]:
+        """As `hierarch flops --format json` writes it."""
+        return {
+            "name": self.name,
+            "params": self.params,
+            "sizes": [_size_dict(size, by) for size in self.sizes],
+            "fit": {"exponent": self.exponent, "r2": self.r2},
+            "verdict": self.verdict,
+            "why": self.why,
+        }
+
+    def render(self, *, by: By = "stage") -> RenderableType:
+        """Tables for a terminal."""
+        fit = "one area measured, no fit"
+        if self.exponent is not None:
+            fit = f"MACs ~ pixels^{self.exponent:.4f}, R² = {self.r2:.6f}, without the head"
+        style = {"linear": "bold green", "superlinear": "bold red"}.get(self.verdict, "bold yellow")
+        return Group(
+            Text.assemble((self.name, "bold"), f"  {self.params:,} parameters"),
+            _draw(_size_rows(self)),
+            _draw(BREAKDOWNS[by](self)),
+            Text.assemble((self.verdict, style), f": {self.why}"),
+            Text(f"fit: {fit}"),
+            Text("1 MAC is one multiply-add: what papers call a FLOP. GFLOPs here are 2 x GMACs."),
+        )
+
+    def __rich__(self) -> RenderableType:
+        return self.render()
+
+
+def _size_dict(size: SizeReport, by: By) -> dict[str, Any]:
+    extra = {"operator": {"operators": size.operators}, "module": {"modules": size.modules}}
+    return {
+        "size": list(size.size),
+        "macs": size.macs,
+        "claimed_macs": size.claimed_macs,
+        "activations": size.activations,
+        "padding_macs": size.padding_macs,
+        "stages": [
+            {
+                "index": stage.index,
+                "dim": stage.dim,
+                "depth": stage.depth,
+                "grid": list(stage.grid),
+                "macs": stage.macs,
+                "claimed_macs": stage.claimed_macs,
+                "macs_per_token": stage.macs_per_token,
+                "parts": stage.parts,
+            }
+            for stage in size.stages
+        ],
+        "stem": size.stem,
+        "head": size.head,
+        **extra.get(by, {}),
+    }
+
+
+Row = dict[str, str]
+"""Cells by column."""
+
+
+def _size_rows(report: Report) -> list[Row]:
+    """One row per image size: the totals, and how they grow beside the area."""
+    first = report.sizes[0]
+    return [
+        {
+            "image": shown_size(size.size),
+            "GMACs": giga(size.macs),
+            "GFLOPs (2x)": giga(2 * size.macs),
+            "claim": "equal" if size.macs == size.claimed_macs else giga(size.claimed_macs),
+            "padding": f"{size.padding_macs / size.macs:.1%}",
+            "activations": f"{size.activations / 1e6:,.1f} M",
+            "area": f"x {size.pixels / first.pixels:.4g}",
+            "MACs": f"x {(size.macs - size.head) / (first.macs - first.head):.4g}",
+        }
+        for size in report.sizes
+    ]
+
+
+def _stage_rows(report: Report) -> list[Row]:
+    """One row per stage: MACs per token at each size, which is flat where the cost is linear."""
+    return [
+        {
+            "stage": str(stage.index),
+            "dim": str(stage.dim),
+            "depth": str(stage.depth),
+            **{
+                f"MACs/token {shown_size(size.size)}": f"{size.stages[i].macs_per_token:,.0f}"
+                for size in report.sizes
+            },
+        }
+        for i, stage in enumerate(report.sizes[0].stages)
+    ]
+
+
+def _rows_of(label: str, costs: Callable[[SizeReport], dict[str, int]]) -> Any:
+    def rows(report: Report) -> list[Row]:
+        return [
+            {
+                label: name or "(all)",
+                **{
+                    f"GMACs {shown_size(size.size)}": giga(costs(size).get(name, 0))
+                    for size in report.sizes
+                },
+            }
+            for name in costs(report.sizes[0])
+        ]
+
+    return rows
+
+
+BREAKDOWNS: dict[By, Callable[[Report], list[Row]]] = {
+    "stage": _stage_rows,
+    "part": _rows_of("part", lambda size: size.parts),
+    "operator": _rows_of("operator", lambda size: size.operators),
+    "module": _rows_of("module", lambda size: size.modules),
+}
+
+
+def comparison(reports: Sequence[Report]) -> list[Row]:
+    """One row per report and size, for several networks side by side."""
+    return [
+        {
+            "name": report.name,
+            "params": f"{report.params:,}",
+            "image": shown_size(size.size),
+            "GMACs": giga(size.macs),
+            "GFLOPs (2x)": giga(2 * size.macs),
+            "padding": f"{size.padding_macs / size.macs:.1%}",
+            "MACs/pixel": f"{(size.macs - size.head) / size.pixels:,.0f}",
+            "exponent": "-" if report.exponent is None else f"{report.exponent:.4f}",
+            "verdict": report.verdict,
+        }
+        for report in reports
+        for size in report.sizes
+    ]
+
+
+def records(reports: Iterable[Report], *, by: By) -> list[dict[str, Any]]:
+    """Flat records for CSV: a name, a size, one item of the breakdown, and its numbers."""
+    rows: list[dict[str, Any]] = []
+    for report in reports:
+        for size in report.sizes:
+            here = {"name": report.name, "height": size.size[0], "width": size.size[1]}
+            for item, macs, claimed in _items(size, by):
+                rows.append({**here, by: item, "macs": macs, "claimed_macs": claimed})
+    return rows
+
+
+def _items(size: SizeReport, by: By) -> list[tuple[str, int, int | str]]:
+    total = ("total", size.macs, size.claimed_macs)
+    if by == "stage":
+        stages = [(str(stage.index), stage.macs, stage.claimed_macs) for stage in size.stages]
+        # stem and head stand in the total; a part that is not claimed on its own has no claim
+        return [("stem", size.stem, ""), *stages, ("head", size.head, ""), total]
+    costs = {"part": size.parts, "operator": size.operators, "module": size.modules}[by]
+    return [*((name or "(all)", macs, "") for name, macs in costs.items()), total]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A rich table of rows that share their columns; numbers stand right."""
+    drawn = Table(header_style="bold", box=None, pad_edge=False)
+    for column in rows[0]:
+        numbers = all(row[column][:1].isdigit() or row[column][:2] == "x " for row in rows)
+        drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row.values())
+    return drawn
+
+
+_draw = table
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The same as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def giga(macs: int) -> str:
+    return f"{macs / 1e9:,.3f}"
+
+
+def shown_size(size: Pair) -> str:
+    return f"{size[0]}x{size[1]}"

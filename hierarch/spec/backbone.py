@@ -1,0 +1,218 @@
+"""The spec of a backbone: what a person writes in YAML, and the plan that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, Strict, model_validator
+
+from hierarch.spec.base import Depth, Dim, Pair, Rate, Ratio, Spec, fault, pair, side, tokens
+from hierarch.spec.parts import DownsampleSpec, MixerSpec, NormSpec, StemSpec
+from hierarch.spec.registry import PartOf
+
+Norm = Annotated[NormSpec, PartOf("norm")]
+Downsample = Annotated[DownsampleSpec, PartOf("downsample")]
+Stem = Annotated[StemSpec, PartOf("stem")]
+
+
+def _one_is_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping | MixerSpec) else value
+
+
+Mixers = Annotated[
+    tuple[Annotated[MixerSpec, PartOf("mixer")], ...],
+    Field(min_length=1, max_length=64),
+    BeforeValidator(_one_is_a_list),
+]
+"""Token mixers, cycled: block i of a stage takes entry i % len. One mapping stands for a list."""
+
+
+class StageSpec(Spec):
+    """One stage: blocks at one width on one grid. What is left out is the top level's."""
+
+    dim: Dim
+    """Channels."""
+    depth: Depth
+    """Blocks."""
+    mixer: Mixers | None = None
+    """The stage's own mixers, cycled over its blocks."""
+    downsample: Downsample | None = None
+    """What opens the stage. The first stage has none unless it says so here."""
+    mlp_ratio: Ratio | None = None
+    """Width of the MLP's hidden layer, over dim."""
+    norm: Norm | None = None
+    """The norm before the mixer and before the MLP, and after the stage where it is an output."""
+    drop_rate: Rate | None = None
+    """Dropout after the mixer and in the MLP."""
+    layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    """Where the learned factor per channel of both residual branches starts."""
+
+
+class HeadSpec(Spec):
+    """A classifier on the mean over the last grid's tokens."""
+
+    num_classes: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 1000
+    """Classes; 0 for the mean features themselves, as in timm."""
+    drop_rate: Rate = 0.0
+    """Dropout before the classifier."""
+
+
+class AbsolutePositionSpec(Spec):
+    """A learned vector per position of a grid, added after the stem."""
+
+    type: Literal["absolute"]
+    """A learned vector per position."""
+    grid: side(1, 1024)
+    """Tokens along a side of the grid it is learned on, or [height, width]; it is resized
+    (bicubic) for any other."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # 4x4 neighbors of each resized element; its own grid costs nothing
+        return 0 if grid == pair(self.grid) else 16 * tokens(grid) * dim
+
+
+def _none_is_null(value: Any) -> Any:
+    return None if isinstance(value, str) and value == "none" else value
+
+
+Position = Annotated[
+    AbsolutePositionSpec | None,
+    BeforeValidator(_none_is_null, json_schema_input_type=AbsolutePositionSpec | Literal["none"]),
+]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage with every default filled in: what is built, and what is counted."""
+
+    index: int
+    in_dim: int
+    dim: int
+    downsample: DownsampleSpec | None
+    mixers: tuple[MixerSpec, ...]
+    """One per block."""
+    drop_paths: tuple[float, ...]
+    """One per block."""
+    hidden_dim: int
+    norm: NormSpec
+    drop_rate: float
+    layer_scale: float | None
+    output_norm: NormSpec | None
+    """Only where the stage is an output."""
+
+    @property
+    def depth(self) -> int:
+        return len(self.mixers)
+
+
+class BackboneSpec(Spec):
+    """A hierarchical vision backbone: a stem, stages that each open with a downsampling, a head."""
+
+    name: Annotated[str, Strict(), Field(min_length=1, max_length=200)] = "backbone"
+    """What reports call it."""
+    input_size: side(1, 65_536) = 224
+    """Nominal image size in pixels, or [height, width]: what reports use when told nothing. No
+    module knows it."""
+    stem: Stem = Field(default_factory=lambda: _part("stem", "patch_embed"))
+    """What turns the image into tokens."""
+    mixer: Mixers | None = None
+    """Token mixers, cycled over the blocks of every stage: block i takes entry i % len."""
+    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=16)]
+    """The stages, from the finest grid to the coarsest."""
+    downsample: Downsample = Field(default_factory=lambda: _part("downsample", "patch_merging"))
+    """What opens every stage but the first."""
+    mlp_ratio: Ratio = 4
+    """Width of the MLP's hidden layer, over dim."""
+    norm: Norm = Field(default_factory=lambda: _part("norm", "layer_norm"))
+    """The norm before every mixer and every MLP, before the head, and after each output."""
+    drop_rate: Rate = 0.0
+    """Dropout after the stem, after every mixer and in every MLP."""
+    drop_path_rate: Rate = 0.0
+    """Chance that the last block's residual branches are dropped for an image in training; it
+    rises linearly from 0 at the first block, over the whole network."""
+    layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    """Where the learned factor per channel of both residual branches starts; null for none."""
+    position_embedding: Position = None
+    """none, or a learned vector per position: {type: absolute, grid: [56, 56]}."""
+    out_indices: tuple[Annotated[int, Strict()], ...] | None = None
+    """The stages, from 0, whose maps a network without a head returns; all by default."""
+    head: HeadSpec | None = None
+    """The classifier; leave it out for a feature extractor."""
+
+    @model_validator(mode="after")
+    def _is_a_network(self) -> Self:
+        faults = [*self._stage_faults(), *self._output_faults()]
+        if faults:
+            raise fault("BackboneSpec", *faults)
+        return self
+
+    def _stage_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
+        faults: list[tuple[tuple[str | int, ...], str, object]] = []
+        for index, stage in enumerate(self.stages):
+            here = ("stages", index)
+            mixers = stage.mixer or self.mixer
+            if mixers is None:
+                message = "has no mixer; give it one, or give one to all stages at the top"
+                faults.append((here, message, ...))
+            for mixer in dict.fromkeys(mixers or ()):
+                try:
+                    mixer.check(dim=stage.dim)
+                except ValueError as error:
+                    faults.append(((*here, "dim"), f"{error} ({mixer.type})", ...))
+            ratio = stage.mlp_ratio or self.mlp_ratio
+            if int(stage.dim * ratio) < 1:
+                message = f"leaves an MLP of no width at dim={stage.dim}"
+                faults.append(((*here, "mlp_ratio"), message, ratio))
+        return faults
+
+    def _output_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
+        indices, last = self.out_indices, len(self.stages) - 1
+        if indices is None:
+            return []
+        here = ("out_indices",)
+        if self.head is not None:
+            message = "is for a network without a head; leave out one of the two (head: null)"
+            return [(here, message, ...)]
+        if not indices or list(indices) != sorted(set(indices) & set(range(last + 1))):
+            return [(here, f"should be rising numbers of stages from 0 to {last}", list(indices))]
+        return []
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The stages whose maps the network returns: none where it has a head."""
+        if self.head is not None:
+            return ()
+        return tuple(range(len(self.stages))) if self.out_indices is None else self.out_indices
+
+    def plan(self) -> tuple[StagePlan, ...]:
+        """The stages with every default filled in."""
+        last = max(1, sum(stage.depth for stage in self.stages) - 1)
+        plans: list[StagePlan] = []
+        block, in_dim = 0, self.stages[0].dim
+        for index, stage in enumerate(self.stages):
+            cycle = stage.mixer or self.mixer or ()
+            norm = stage.norm or self.norm
+            blocks = range(block, block + stage.depth)
+            plans.append(
+                StagePlan(
+                    index=index,
+                    in_dim=in_dim,
+                    dim=stage.dim,
+                    downsample=stage.downsample or (self.downsample if index else None),
+                    mixers=tuple(cycle[i % len(cycle)] for i in range(stage.depth)),
+                    drop_paths=tuple(self.drop_path_rate * i / last for i in blocks),
+                    hidden_dim=int(stage.dim * (stage.mlp_ratio or self.mlp_ratio)),
+                    norm=norm,
+                    drop_rate=self.drop_rate if stage.drop_rate is None else stage.drop_rate,
+                    layer_scale=stage.layer_scale or self.layer_scale,
+                    output_norm=norm if index in self.outputs else None,
+                )
+            )
+            block, in_dim = block + stage.depth, stage.dim
+        return tuple(plans)
+
+
+def _part(kind: str, name: str) -> Any:
+    return PartOf(kind).resolve(name)

@@ -1,0 +1,133 @@
+"""What every piece of a spec has in common: frozen, closed to unknown keys, bounded numbers.
+
+The bounds are far beyond any published network. They are there so that a slip of the keyboard
+or a hostile file ends in a message rather than in an hour of memory allocation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Pair = tuple[int, int]
+"""Height, width."""
+
+Dim = Annotated[int, Strict(), Field(ge=1, le=16_384)]
+Depth = Annotated[int, Strict(), Field(ge=1, le=256)]
+Ratio = Annotated[float, Strict(), Field(gt=0, le=64, allow_inf_nan=False)]
+Rate = Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+
+
+def _is_odd(value: int) -> int:
+    if value % 2 == 0:
+        raise PydanticCustomError("odd", "should be odd")
+    return value
+
+
+Kernel = Annotated[int, Strict(), Field(ge=1, le=63), AfterValidator(_is_odd)]
+"""The side of a kernel with a token at its center."""
+
+
+def side(low: int, high: int) -> Any:
+    """The type of a length along both axes: one integer, or a pair [height, width]."""
+
+    def check(value: object) -> int | Pair:
+        sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+        if len(sides) != 2 or not all(type(s) is int and low <= s <= high for s in sides):
+            raise PydanticCustomError(
+                "side",
+                "should be an integer from {low} to {high}, or a pair [height, width] of them",
+                {"low": low, "high": high},
+            )
+        height, width = sides
+        return height if height == width else (height, width)
+
+    integer = {"type": "integer", "minimum": low, "maximum": high}
+    pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
+    return Annotated[
+        int | Pair, PlainValidator(check), WithJsonSchema({"anyOf": [integer, pair]})
+    ]
+
+
+def pair(value: int | Pair) -> Pair:
+    """An integer stands for both axes."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def ceil_div(n: int, d: int) -> int:
+    return -(-n // d)
+
+
+def tokens(grid: Pair) -> int:
+    return math.prod(grid)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """A tail for an error message: the nearest known name, or all of them where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(word)[:80], names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def fault(title: str, *details: tuple[tuple[str | int, ...], str, object]) -> ValidationError:
+    """A validation error with a place of its own: (path, message, what was found), each."""
+    return ValidationError.from_exception_data(
+        title,
+        [
+            InitErrorDetails(
+                type=PydanticCustomError("spec", "{text}", {"text": text}), loc=loc, input=found
+            )
+            for loc, text, found in details
+        ],
+    )
+
+
+class Spec(BaseModel):
+    """A frozen mapping that refuses a key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            known = cls.model_fields
+            unknown = [key for key in data if key not in known]
+            if unknown:
+                raise fault(
+                    cls.__name__,
+                    *(((str(k),), f"unknown key {k!r}, {nearest(k, known)}", ...) for k in unknown),
+                )
+        return data
+
+    def to_data(self) -> Any:
+        """The plain mapping that reads back as this spec, without what is at its default."""
+        return {
+            name: _to_data(value)
+            for name, field in type(self).model_fields.items()
+            if (value := getattr(self, name)) != field.get_default(call_default_factory=True)
+        }
+
+
+def _to_data(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_data()
+    if isinstance(value, tuple):
+        return [_to_data(item) for item in value]
+    return value

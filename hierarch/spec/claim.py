@@ -1,0 +1,132 @@
+"""The claim: what a network costs by the formulas of its parts, at any image size, in integers.
+
+Knows no torch. `hierarch.measure` holds it against what fvcore counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hierarch.spec.backbone import BackboneSpec, StagePlan
+from hierarch.spec.base import Pair, ceil_div, pair, tokens
+
+PARTS = ("downsampling", "norm", "mixer", "mlp")
+"""What a stage's cost is made of."""
+
+
+@dataclass(frozen=True)
+class StageClaim:
+    """The claim for one stage on its grid, in MACs by part."""
+
+    grid: Pair
+    parts: dict[str, int]
+    padding: int
+
+    @property
+    def macs(self) -> int:
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The claim for a network at one image size, in MACs."""
+
+    stem: int
+    stages: tuple[StageClaim, ...]
+    head: int
+    padding: int
+
+    @property
+    def macs(self) -> int:
+        return self.stem + sum(stage.macs for stage in self.stages) + self.head
+
+
+def claim(spec: BackboneSpec, size: Pair) -> Claim:
+    """What the network costs for one image of `size` pixels, (height, width)."""
+    plan = spec.plan()
+    dim, grid = plan[0].in_dim, spec.stem.grid(size)
+    stem = spec.stem.macs(dim=dim, size=size)
+    if spec.position_embedding:
+        stem += spec.position_embedding.macs(dim=dim, grid=grid)
+    padding = spec.stem.padding_macs(dim=dim, size=size)
+    stages = []
+    for stage in plan:
+        stages.append(_stage(stage, grid))
+        grid = stages[-1].grid
+    head = 0
+    if spec.head:
+        dim = plan[-1].dim
+        head = plan[-1].norm.macs(dim=dim, grid=grid) + dim * spec.head.num_classes
+    padding += sum(stage.padding for stage in stages)
+    return Claim(stem=stem, stages=tuple(stages), head=head, padding=padding)
+
+
+def _stage(stage: StagePlan, grid: Pair) -> StageClaim:
+    dim, parts, padding = stage.dim, dict.fromkeys(PARTS, 0), 0
+    if stage.downsample:
+        merge = {"in_dim": stage.in_dim, "dim": dim, "grid": grid}
+        parts["downsampling"] = stage.downsample.macs(**merge)
+        padding = stage.downsample.padding_macs(**merge)
+        grid = stage.downsample.grid(grid)
+    norms = 2 * stage.depth + (stage.output_norm is not None)
+    parts["norm"] = norms * stage.norm.macs(dim=dim, grid=grid)
+    parts["mixer"] = sum(mixer.macs(dim=dim, grid=grid) for mixer in stage.mixers)
+    # two linear layers: N·C·D + N·D·C
+    parts["mlp"] = stage.depth * 2 * tokens(grid) * dim * stage.hidden_dim
+    padding += sum(mixer.padding_macs(dim=dim, grid=grid) for mixer in stage.mixers)
+    return StageClaim(grid=grid, parts=parts, padding=padding)
+
+
+def _times(a: Pair, b: Pair) -> Pair:
+    return a[0] * b[0], a[1] * b[1]
+
+
+def base_size(spec: BackboneSpec) -> Pair:
+    """The smallest image at which nothing is padded: patch * 2^(stages-1) * window, for Swin.
+
+    A network without windows pads nothing from its stride on; its nominal size, rounded up to
+    the stride, says more there.
+    """
+    stride, aligned = spec.stem.stride(), spec.stem.stride()
+    windowed = False
+    for stage in spec.plan():
+        if stage.downsample:
+            stride = _times(stride, stage.downsample.stride())
+        for mixer in dict.fromkeys(stage.mixers):
+            (h, w), tile = aligned, _times(stride, mixer.tile())
+            windowed |= mixer.tile() != (1, 1)
+            aligned = math.lcm(h, tile[0]), math.lcm(w, tile[1])
+    if windowed:
+        return aligned
+    (h, w), (ah, aw) = pair(spec.input_size), aligned
+    return ceil_div(h, ah) * ah, ceil_div(w, aw) * aw
+
+
+def growing(spec: BackboneSpec) -> list[str]:
+    """What costs more and more per token as the grid doubles without end, in words; none if linear.
+
+    Decided from the claim in exact arithmetic: a cost per token that converges (the effect of
+    borders halves with every doubling) keeps its bound from the 30th doubling to the 60th; one
+    that grows, even like a logarithm, does not.
+    """
+    found: dict[str, list[str]] = {}
+    for stage in spec.plan():
+        for mixer in dict.fromkeys(stage.mixers):
+            if _unbounded([mixer.macs(dim=stage.dim, grid=grid) for grid in _GRIDS]):
+                cost = f"{mixer.type} costs {mixer.formula}"
+                found.setdefault(cost, []).append(str(stage.index))
+    if found or not _unbounded([claim(spec, grid).macs for grid in _GRIDS]):
+        return [f"{cost} in stage {', '.join(stages)}" for cost, stages in found.items()]
+    return ["a part other than the mixers grows"]
+
+
+_DOUBLINGS = range(30, 61)
+_GRIDS = [(2**k, 2**k) for k in _DOUBLINGS]
+
+
+def _unbounded(costs: list[int]) -> bool:
+    per_token = [Fraction(cost, 4**k) for cost, k in zip(costs, _DOUBLINGS, strict=True)]
+    middle = len(per_token) // 2
+    return max(per_token[middle:]) > max(per_token[:middle]) * Fraction(10**9 + 1, 10**9)

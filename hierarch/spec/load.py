@@ -1,0 +1,218 @@
+"""Specs in and out: presets, files, text and mappings."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+import hierarch
+from hierarch.errors import Problem, SpecError
+from hierarch.files import write_text
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import nearest
+from hierarch.spec.reader import KEY, MAX_BYTES, Document, parse
+
+Source = BackboneSpec | str | os.PathLike[str] | Mapping[str, Any]
+
+
+def load(source: Source) -> BackboneSpec:
+    """Read a spec from a YAML file's path, a preset's name ("swin_tiny"), or a mapping.
+
+    Raises `SpecError`, which names file, line, column and the path into the spec, for whatever
+    is no spec.
+
+    >>> load("swin_tiny").stages[2].depth
+    6
+    """
+    if isinstance(source, BackboneSpec):
+        return source
+    return validate(read(source))
+
+
+def loads(text: str, *, source: str = "<text>") -> BackboneSpec:
+    """Read a spec from YAML text. `source` is what errors call it. Raises `SpecError`."""
+    return validate(parse(text, source=source))
+
+
+def read(source: Source) -> Document:
+    """What `load` validates: plain data, and where it stands in the text."""
+    if isinstance(source, BackboneSpec):
+        return Document(source.to_data())
+    if isinstance(source, Mapping):
+        return Document(dict(source))
+    if isinstance(source, str | os.PathLike):
+        path = find(source)
+        return parse(_text(path), source=str(path))
+    kind = type(source).__name__
+    raise SpecError(f"a spec is a path, a preset's name or a mapping, not {kind}")
+
+
+def find(source: str | os.PathLike[str]) -> Path:
+    """The file of a path or of a preset's name. Raises `SpecError` where there is none."""
+    name = os.fspath(source)
+    if "\0" in name:
+        raise SpecError(f"no such file: {name[:80]!r}")
+    path = Path(name)
+    try:
+        if not path.is_file() and isinstance(source, str) and name in presets():
+            return _presets_folder() / f"{name}.yaml"
+        if path.exists():
+            return path
+    except OSError as error:
+        raise SpecError(f"no such file: {name[:80]!r} ({error.strerror})") from None
+    if path.suffix in (".yaml", ".yml") and path.stem not in presets():
+        raise SpecError("no such file", source=name)
+    shown = name if len(name) < 80 else name[:80] + "..."
+    raise SpecError(f"no such file or preset: {shown!r}, {nearest(path.stem, presets())}")
+
+
+def presets() -> list[str]:
+    """The names of the specs that come with the library, sorted."""
+    folder = _presets_folder()
+    files = folder.rglob("*.yaml")
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
+
+
+@functools.cache
+def _presets_folder() -> Path:
+    package = Path(hierarch.__file__).parent
+    installed, checkout = package / "specs", package.parent / "specs"
+    return installed if installed.is_dir() else checkout
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})"
+        raise SpecError(message, source=str(path)) from None
+    except IsADirectoryError:
+        raise SpecError("is a directory; a spec is a YAML file", source=str(path)) from None
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", source=str(path)) from None
+
+
+def validate(document: Document) -> BackboneSpec:
+    """The spec that a document holds. Raises `SpecError` with the place of every mistake."""
+    if not isinstance(document.data, Mapping):
+        found = type(document.data).__name__
+        line, column = document.place(())
+        message = f"a spec is a mapping with at least `stages`, found {found}"
+        raise SpecError([Problem(message, "", line, column)], source=document.source)
+    try:
+        return BackboneSpec.model_validate(document.data)
+    except ValidationError as error:
+        problems = [_problem(details, document) for details in error.errors() if _is_real(details)]
+        raise SpecError(problems, source=document.source) from None
+
+
+def _is_real(details: Mapping[str, Any]) -> bool:
+    """pydantic counts only the valid entries of a list, and so calls a list of wrong ones short."""
+    return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
+
+
+_MESSAGES = {
+    "missing": "is missing",
+    "tuple_type": "should be a list",
+    "too_short": "should have at least {min_length} entry",
+    "too_long": "should have at most {max_length} entries",
+}
+
+
+def _problem(details: Mapping[str, Any], document: Document) -> Problem:
+    """One validation error in words, at its place in the text."""
+    data, path = document.data, []
+    for key in details["loc"]:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            # entry 0 of what is written as one mapping; a key that is missing
+            if isinstance(key, int):
+                continue
+            data = None
+        path.append(key)
+    found = details["input"]
+    message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Input "))
+    message = message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
+    if found is not ... and details["type"] != "missing":
+        message = f"{message}, got {_shown(found)}"
+    place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))
+    shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return Problem(message, shown.removeprefix("."), *place)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"a list of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of over 30 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def override(spec: BackboneSpec, fields: Mapping[str, Any]) -> BackboneSpec:
+    """The spec with some top-level fields replaced. Raises `SpecError`."""
+    return validate(Document({**dict(spec), **fields})) if fields else spec
+
+
+def dump(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> str:
+    """Write a spec as YAML, to a file where a path is given; `load` reads an equal spec from it.
+
+    Defaults are left out. Returns the text.
+
+    >>> loads(dump(load("swin_tiny"))) == load("swin_tiny")
+    True
+    """
+    text = to_yaml(flow(spec.to_data()))
+    if path is not None:
+        write_text(path, text)
+    return text
+
+
+def round_trip() -> YAML:
+    """A reader and writer that keeps comments, order and quotes."""
+    yaml = YAML()
+    yaml.width = 100
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def to_yaml(data: Any) -> str:
+    """YAML text of data, with the comments that it carries."""
+    stream = io.StringIO()
+    round_trip().dump(data, stream)
+    return stream.getvalue()
+
+
+def flow(data: Mapping[str, Any]) -> CommentedMap:
+    """Lay a spec out as the presets are: a line for each field, and for each entry of a list."""
+    laid = CommentedMap()
+    for key, value in data.items():
+        laid[key] = CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
+    return laid
+
+
+def in_line(value: Any) -> Any:
+    """A mapping or a list in one line, as {a: 1} or [1, 2]; anything else as it is."""
+    if isinstance(value, Mapping):
+        mapping = CommentedMap({key: in_line(item) for key, item in value.items()})
+        mapping.fa.set_flow_style()
+        return mapping
+    if isinstance(value, list):
+        sequence = CommentedSeq(map(in_line, value))
+        sequence.fa.set_flow_style()
+        return sequence
+    return value

@@ -1,0 +1,144 @@
+"""The contracts of the parts that a spec is made of: mixer, norm, stem, downsampling.
+
+A part's spec is its data, its claim, and how its module is built. A claim is the number of
+multiply-adds (MACs) for one image, worked out from the paper's formula in integers; it knows no
+torch. What fvcore counts on the built module must equal it to the unit.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hierarch.spec.base import Pair, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Part(Spec):
+    """A registered piece: what `type` names."""
+
+    kind: ClassVar[str]
+    formula: ClassVar[str] = ""
+    """The claim in the paper's symbols, for people."""
+    paper: ClassVar[str] = ""
+    """Authors, year, arXiv id, equation."""
+
+    type: str
+    """Which part this is."""
+
+    def to_data(self) -> Any:
+        data = super().to_data()
+        return {"type": self.type, **data} if data else self.type
+
+
+class MixerSpec(Part):
+    """What mixes tokens, and nothing else: (B, H, W, C) to the same shape, for any H and W.
+
+    Norm, residual, drop path, layer scale and MLP are the block's. Subclass it, give it fields,
+    a claim and a module, and put `@register` on it.
+    """
+
+    kind: ClassVar[str] = "mixer"
+    no_weight_decay: ClassVar[tuple[str, ...]] = ()
+    """Names of the module's parameters that an optimizer should not decay."""
+    one_of: ClassVar[frozenset[str]] = frozenset()
+    """Fields of which exactly one is to be given."""
+
+    def check(self, *, dim: int) -> None:
+        """Raise `ValueError` if the mixer cannot work at this width."""
+
+    @abstractmethod
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        """The claim: MACs for one image of `grid` tokens, padding included.
+
+        A closed formula: whether a mixer is linear is decided by asking it for grids of up to
+        2^60 tokens a side.
+        """
+
+    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+        """How many of `macs` are spent on padding."""
+        return 0
+
+    def tile(self) -> Pair:
+        """The mixer pads no grid whose height and width are multiples of this."""
+        return (1, 1)
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module."""
+
+    @classmethod
+    def defaults(cls, dims: Sequence[int]) -> dict[str, Any]:
+        """A value for one of `one_of` that suits these widths; a swap fills it in."""
+        return {}
+
+
+class NormSpec(Part):
+    """A normalization of each token: (..., C) to the same shape."""
+
+    kind: ClassVar[str] = "norm"
+
+    @abstractmethod
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        """The claim, by fvcore's convention for norms."""
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module."""
+
+
+class StemSpec(Part):
+    """What turns an image into the first grid of tokens: (B, C, H, W) to (B, h, w, dim)."""
+
+    kind: ClassVar[str] = "stem"
+
+    in_chans: int
+
+    @abstractmethod
+    def stride(self) -> Pair:
+        """Pixels per token."""
+
+    @abstractmethod
+    def grid(self, size: Pair) -> Pair:
+        """Tokens of an image of `size` pixels."""
+
+    @abstractmethod
+    def macs(self, *, dim: int, size: Pair) -> int:
+        """The claim for one image of `size` pixels."""
+
+    @abstractmethod
+    def padding_macs(self, *, dim: int, size: Pair) -> int:
+        """How many of `macs` are spent on padding."""
+
+    @abstractmethod
+    def build(self, dim: int) -> nn.Module:
+        """The module."""
+
+
+class DownsampleSpec(Part):
+    """What opens a stage: (B, H, W, in_dim) to (B, h, w, dim)."""
+
+    kind: ClassVar[str] = "downsample"
+
+    @abstractmethod
+    def stride(self) -> Pair:
+        """Tokens in per token out."""
+
+    @abstractmethod
+    def grid(self, grid: Pair) -> Pair:
+        """Tokens that come out of a grid."""
+
+    @abstractmethod
+    def macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        """The claim, for the grid that comes in."""
+
+    @abstractmethod
+    def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        """How many of `macs` are spent on padding."""
+
+    @abstractmethod
+    def build(self, in_dim: int, dim: int) -> nn.Module:
+        """The module."""

@@ -1,0 +1,149 @@
+"""YAML text to plain data, and where each piece of it stands.
+
+No object is ever constructed from a tag: the text is parsed to a graph of nodes, and the nodes
+become mappings, lists and scalars here. Size, depth and number of nodes (aliases followed) are
+bounded, so that no text takes long or grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from hierarch.errors import Problem, SpecError
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 24
+MAX_NODES = 100_000
+
+Path = tuple[str | int, ...]
+Place = tuple[int, int]
+"""Line and column, from 1."""
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
+
+
+@dataclass
+class Document:
+    """What a text says, and where each value of it, and each key of a mapping, stands."""
+
+    data: Any
+    places: dict[Path, Place] = field(default_factory=dict)
+    source: str = ""
+
+    def place(self, path: Path) -> Place:
+        """Where a path stands, or the nearest thing around it; (0, 0) where there is no text."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, (0, 0))
+
+
+def parse(text: str, *, source: str = "") -> Document:
+    """Read one YAML document. Raises `SpecError`, with line and column."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise SpecError(f"is larger than {MAX_BYTES // 1024} kB; this is no spec", source=source)
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(text)
+    except RecursionError:
+        raise SpecError("is nested too deeply; this is no spec", source=source) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = Problem(
+            _explain(error), line=mark.line + 1 if mark else 0, column=mark.column + 1 if mark else 0
+        )
+        raise SpecError([problem], source=source) from None
+    except (YAMLError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"is not YAML text: {reason}", source=source) from None
+    if root is None:
+        raise SpecError("is empty; a spec is a mapping with at least `stages`", source=source)
+    document = Document(None, source=source)
+    document.data = _Reader(yaml, document).read(root, (), 1)
+    return document
+
+
+def _explain(error: MarkedYAMLError) -> str:
+    problem = str(error.problem)
+    if "\\t" in problem:
+        return "a tab; YAML indents with spaces"
+    if "another document" in problem:
+        return "a second document; a file holds one spec"
+    context = f" ({error.context})" if error.context else ""
+    return f"not YAML: {problem}{context}"
+
+
+class _Reader:
+    """Turns nodes into data, one call per node as it is reached through keys and aliases."""
+
+    def __init__(self, yaml: YAML, document: Document) -> None:
+        self.yaml = yaml
+        self.document = document
+        self.nodes = 0
+
+    def read(self, node: Node, path: Path, depth: int) -> Any:
+        self.nodes += 1
+        self.document.places.setdefault(path, _place(node))
+        if depth > MAX_DEPTH:
+            raise self.error(node, path, "nested too deeply (or an alias inside of itself)")
+        if self.nodes > MAX_NODES:
+            raise self.error(node, path, "more values than any spec has (do aliases repeat it?)")
+        if isinstance(node, MappingNode) and node.tag == _TAG + "map":
+            return dict(self.items(node, path, depth))
+        if isinstance(node, SequenceNode) and node.tag == _TAG + "seq":
+            return [self.read(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
+        if isinstance(node, ScalarNode):
+            return self.scalar(node, path)
+        raise self.error(node, path, f"the tag {_shown(node)} is not allowed; write a plain value")
+
+    def items(self, node: MappingNode, path: Path, depth: int) -> Iterator[tuple[Any, Any]]:
+        seen: dict[Any, Place] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                raise self.error(key_node, path, "a key should be a plain name")
+            key = self.scalar(key_node, path)
+            line, column = _place(key_node)
+            here = (*path, key if isinstance(key, int) else str(key))
+            if key in seen:
+                message = f"duplicate key {key!r}, first in line {seen[key][0]}"
+                raise self.error(key_node, here, message)
+            seen[key] = line, column
+            self.document.places[(*here, KEY)] = line, column
+            yield key, self.read(value_node, here, depth + 1)
+
+    def scalar(self, node: ScalarNode, path: Path) -> Any:
+        if node.tag == _TAG + "timestamp":
+            return node.value
+        if node.tag == _TAG + "merge":
+            raise self.error(node, path, "merge keys (<<) are not part of YAML 1.2; write them out")
+        if node.tag not in _SCALARS:
+            raise self.error(
+                node, path, f"the tag {_shown(node)} is not allowed; write a plain value"
+            )
+        try:
+            return self.yaml.constructor.construct_object(node)
+        except (ValueError, YAMLError):
+            raise self.error(node, path, f"{node.value[:40]!r} is no number") from None
+
+    def error(self, node: Node, path: Path, message: str) -> SpecError:
+        line, column = _place(node)
+        shown = ".".join(map(str, path[:6]))
+        return SpecError([Problem(message, shown, line, column)], source=self.document.source)
+
+
+KEY = "\0key"
+"""Ends the path of a key itself, as against its value."""
+
+
+def _place(node: Node) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _shown(node: Node) -> str:
+    return str(node.tag).replace(_TAG, "!!")[:60]

@@ -1,0 +1,107 @@
+"""Where the name after `type:` is looked up.
+
+A built-in part is one file whose name is the part's: `mixers/window_attention.py`. It is imported
+when it is first asked for. Another package's part is found by its entry point, or by having been
+imported, since `@register` adds it. Nothing here knows any part by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from hierarch.spec.base import fault, nearest
+from hierarch.spec.parts import Part
+
+AnyPart = TypeVar("AnyPart", bound=type[Part])
+
+_registered: dict[str, dict[str, type[Part]]] = {}
+
+
+def register(cls: AnyPart) -> AnyPart:
+    """Class decorator: makes a part's spec known under its `type`.
+
+    Raises `TypeError` for a class without a `type`, and for a name that is taken.
+    """
+    name = cls.model_fields["type"].default
+    if not isinstance(name, str):
+        raise TypeError(f'{cls.__name__} needs a line like  type: Literal["my_mixer"] = "my_mixer"')
+    parts = _registered.setdefault(cls.kind, {})
+    taken = parts.get(name)
+    if taken and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise TypeError(f"{cls.kind} {name!r} is already registered by {taken.__module__}")
+    parts[name] = cls
+    return cls
+
+
+def names(kind: str) -> list[str]:
+    """The names of all parts of a kind ("mixer", "norm", "stem", "downsample"), sorted."""
+    plugins = {entry.name for entry in entry_points(group=f"hierarch.{kind}s")}
+    return sorted({*_builtin(kind), *plugins, *_registered.get(kind, {})})
+
+
+def get(kind: str, name: str) -> type[Part]:
+    """The spec class of a part. Raises `KeyError`, with the nearest name, where there is none."""
+    if name not in _registered.get(kind, {}):
+        if name in _builtin(kind):
+            importlib.import_module(f"hierarch.{kind}s.{name}")
+        else:
+            for entry in entry_points(group=f"hierarch.{kind}s", name=name):
+                register(entry.load())
+    try:
+        return _registered[kind][name]
+    except KeyError:
+        raise KeyError(f"unknown {kind} {name!r}, {nearest(name, names(kind))}") from None
+
+
+def _builtin(kind: str) -> list[str]:
+    package = importlib.import_module(f"hierarch.{kind}s")
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+class PartOf:
+    """Annotation of a field that holds any registered part of one kind.
+
+    The field is written as a mapping with a `type`, or as the type's name alone.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def resolve(self, value: object) -> Part:
+        if isinstance(value, Part) and value.kind == self.kind:
+            return value
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError(
+                "part", "should be the name of a {kind}, or a mapping with its type", self.__dict__
+            )
+        if not isinstance(value.get("type"), str):
+            message = f"should name a {self.kind}; known: {', '.join(names(self.kind))}"
+            raise fault(self.kind, (("type",), message, value.get("type", ...)))
+        try:
+            cls = get(self.kind, value["type"])
+        except KeyError as error:
+            raise fault(self.kind, (("type",), error.args[0], ...)) from None
+        return cls.model_validate(value)
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.resolve,
+            serialization=core_schema.plain_serializer_function_ser_schema(Part.to_data),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, _: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        classes = [get(self.kind, name) for name in names(self.kind)]
+        mappings = [handler(cls.__pydantic_core_schema__) for cls in classes]
+        return {"anyOf": [{"enum": names(self.kind)}, *mappings]}

@@ -1,0 +1,135 @@
+"""Swapping the token mixer of some stages, or of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hierarch.errors import SpecError
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.load import Source, load, override
+from hierarch.spec.parts import MixerSpec, Part
+from hierarch.spec.registry import get
+
+Mixer = str | Mapping[str, Any] | MixerSpec
+
+
+def swap(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> BackboneSpec:
+    """The spec with another token mixer in some stages (from 0), or in all.
+
+    Fields that both mixers have (window_size, shift_size, head_dim, ...) keep their values, the
+    rest takes its defaults; `mixer` may be a name, or a mapping that sets fields as well. A cycle
+    stays a cycle where its entries still differ. Raises `SpecError` for an unknown mixer, a stage
+    that is not there, and a mixer that does not fit the widths.
+
+    >>> swap("swin_tiny", "window_mlp", stages=[0]).stages[0].mixer[1].shift_size
+    3
+    """
+    return explain(source, mixer, stages).spec
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swapped spec, and what was done."""
+
+    spec: BackboneSpec
+    places: tuple[int | None, ...]
+    """The stages that have a new cycle of their own; None stands for the top level."""
+    notes: tuple[str, ...]
+    """Which fields got their values how, in words."""
+
+
+def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> Swap:
+    """As `swap`, and what was done."""
+    spec = load(source)
+    last = len(spec.stages) - 1
+    if stages is not None and not all(0 <= stage <= last for stage in stages):
+        raise SpecError(f"stages {list(stages)}: {spec.name} has stages 0 to {last}")
+    cls, given = _target(mixer)
+    carrying = _Carrying(cls, given)
+    new: dict[int | None, list[dict[str, Any]]] = {}
+    for place, cycle in _cycles(spec, stages).items():
+        dims = [stage.dim for i, stage in enumerate(spec.stages) if place in (None, i)]
+        entries = [carrying.entry(old, dims) for old in cycle]
+        alike = all(entry == entries[0] for entry in entries)
+        new[place] = entries[:1] if alike else entries
+        if alike and len(entries) > 1:
+            carrying.joined = len(entries)
+    changes: dict[str, Any] = {
+        "stages": [
+            dict(stage) | {"mixer": new[i]} if i in new else stage
+            for i, stage in enumerate(spec.stages)
+        ]
+    }
+    if None in new:
+        changes["mixer"] = new[None]
+    return Swap(override(spec, changes), tuple(new), carrying.notes())
+
+
+def _target(mixer: Mixer) -> tuple[type[Part], dict[str, Any]]:
+    """The spec class of the new mixer, and the fields that were given with it."""
+    if isinstance(mixer, MixerSpec):
+        return type(mixer), {name: getattr(mixer, name) for name in mixer.model_fields_set}
+    given = {"type": mixer} if isinstance(mixer, str) else dict(mixer)
+    try:
+        return get("mixer", str(given.pop("type", None))), given
+    except KeyError as error:
+        raise SpecError(str(error.args[0])) from None
+
+
+def _cycles(
+    spec: BackboneSpec, stages: Sequence[int] | None
+) -> dict[int | None, tuple[MixerSpec, ...]]:
+    """What is to be swapped, and where it stands: the top level only if every stage is swapped."""
+    cycles: dict[int | None, tuple[MixerSpec, ...]] = {}
+    if stages is None and spec.mixer:
+        cycles[None] = spec.mixer
+    for i, stage in enumerate(spec.stages):
+        if stages is None and stage.mixer:
+            cycles[i] = stage.mixer
+        elif stages is not None and i in stages:
+            cycles[i] = stage.mixer or spec.mixer or ()
+    return cycles
+
+
+@dataclass
+class _Carrying:
+    """Carries fields over to a new type of mixer, and remembers what it did."""
+
+    cls: type[Part]
+    given: dict[str, Any]
+    carried: dict[str, dict[str, None]] = field(default_factory=dict)
+    filled: dict[str, dict[str, None]] = field(default_factory=dict)
+    dropped: dict[str, None] = field(default_factory=dict)
+    joined: int = 0
+
+    def entry(self, old: MixerSpec, dims: Sequence[int]) -> dict[str, Any]:
+        """The new mixer's fields, from those of the one it replaces."""
+        assert issubclass(self.cls, MixerSpec)
+        declared = {k: f.default for k, f in self.cls.model_fields.items() if k != "type"}
+        taken = self.given.keys() | (self.cls.one_of if self.cls.one_of & self.given.keys() else ())
+        had = {k: getattr(old, k) for k in type(old).model_fields if k != "type"}
+        kept = {k: v for k, v in had.items() if v is not None and k in declared and k not in taken}
+        chosen = kept | self.given
+        if not self.cls.one_of & chosen.keys():
+            chosen = self.cls.defaults(dims) | chosen
+        self.dropped |= dict.fromkeys(k for k in had if had[k] is not None and k not in declared)
+        for name, value in (declared | chosen).items():
+            if value is not None and name not in self.given:
+                source = self.carried if name in kept else self.filled
+                source.setdefault(name, {})[str(value)] = None
+        return {"type": self.cls.model_fields["type"].default, **chosen}
+
+    def notes(self) -> tuple[str, ...]:
+        def listed(fields: dict[str, dict[str, None]]) -> str:
+            return ", ".join(f"{name}={' / '.join(values)}" for name, values in fields.items())
+
+        lines = {
+            "given": ", ".join(f"{name}={value}" for name, value in self.given.items()),
+            "carried over": listed(self.carried),
+            "at its default": listed(self.filled),
+            "dropped": ", ".join(self.dropped),
+            "one entry for a cycle of": str(self.joined or ""),
+        }
+        return tuple(f"{what}: {fields}" for what, fields in lines.items() if fields)

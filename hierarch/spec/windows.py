@@ -1,0 +1,115 @@
+"""Window geometry on integers, and the fields of every mixer that works in windows.
+
+The same few lines serve the claim (with integers) and the modules (with symbolic sizes, when
+torch exports them), so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from hierarch.spec.base import Pair, ceil_div, fault, pair, side
+from hierarch.spec.parts import MixerSpec
+
+SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
+
+
+def fit(
+    grid: Pair,
+    window: Pair,
+    shift: Pair,
+    small_map: SmallMap,
+    *,
+    minimum: Callable[..., int] = min,
+) -> tuple[Pair, Pair]:
+    """The window and the shift that a grid is really cut with, by one of the published rules.
+
+    `pad` (torchvision): a map smaller than the window is padded to it; an axis that one window
+    covers is not shifted. `pad_shift` (mmdetection, detectron2, Hugging Face's SwinBackbone): as
+    `pad`, but shifted even there. `clamp` (timm): the window shrinks to the map, axis by axis,
+    and that axis is not shifted. `clamp_both` (Microsoft): once the shorter side is covered, the
+    window shrinks to it on both axes and neither is shifted.
+    """
+    if small_map == "pad_shift":
+        return window, shift
+    sides = grid
+    if small_map == "clamp_both":
+        shorter = minimum(*grid)
+        sides = (shorter, shorter)
+    # one window covers the axis: a shift of 0; else there are two or more: min(s, s) = s
+    (h, w), (wh, ww), (sh, sw) = sides, window, shift
+    shift = (
+        minimum(sh, (ceil_div(h, wh) - 1) * sh),
+        minimum(sw, (ceil_div(w, ww) - 1) * sw),
+    )
+    if small_map != "pad":
+        window = (minimum(wh, h), minimum(ww, w))
+    return window, shift
+
+
+class HeadedSpec(MixerSpec):
+    """A mixer with heads: groups of channels that mix tokens each in its own way."""
+
+    one_of: ClassVar[frozenset[str]] = frozenset({"head_dim", "num_heads"})
+
+    head_dim: Annotated[int, Strict(), Field(ge=1, le=16_384)] | None = None
+    """Channels per head; give this or num_heads. One value fits stages of every width."""
+    num_heads: Annotated[int, Strict(), Field(ge=1, le=16_384)] | None = None
+    """Heads; give this or head_dim."""
+
+    @model_validator(mode="after")
+    def _head_dim_or_num_heads(self) -> Self:
+        if (self.head_dim is None) == (self.num_heads is None):
+            found = "neither" if self.head_dim is None else "both"
+            raise fault(
+                type(self).__name__, ((), f"give head_dim or num_heads; {found} given", ...)
+            )
+        return self
+
+    def heads(self, dim: int) -> int:
+        return self.num_heads or dim // (self.head_dim or dim)
+
+    def check(self, *, dim: int) -> None:
+        field, divisor = (
+            ("head_dim", self.head_dim) if self.head_dim else ("num_heads", self.num_heads)
+        )
+        if divisor and dim % divisor:
+            raise ValueError(f"dim={dim} is not divisible by {field}={divisor}")
+
+    @classmethod
+    def defaults(cls, dims: Sequence[int]) -> dict[str, Any]:
+        return {"head_dim": math.gcd(32, *dims)}
+
+
+class WindowedSpec(HeadedSpec):
+    """A mixer that works in windows, shifted or not."""
+
+    window_size: side(1, 64) = 7
+    """Tokens along a side of a window, or [height, width]."""
+    shift_size: side(0, 63) = 0
+    """Tokens by which the windows are moved up and left; published: half the window, rounded
+    down, in every second block."""
+    small_map: SmallMap = "pad"
+    """What happens to a map that is smaller than the window. pad, as torchvision: it is padded,
+    and an axis that one window covers is not shifted. pad_shift, as mmdetection: padded, and
+    shifted even so. clamp, as timm: the window shrinks to the map on that axis. clamp_both, as
+    Microsoft: the window shrinks to the shorter side on both axes, without a shift."""
+
+    @model_validator(mode="after")
+    def _shift_is_smaller_than_window(self) -> Self:
+        for shift, window in zip(pair(self.shift_size), pair(self.window_size), strict=True):
+            if shift >= window:
+                message = f"should be smaller than window_size={window}"
+                raise fault(type(self).__name__, (("shift_size",), message, shift))
+        return self
+
+    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
+        """The window and the shift on this grid."""
+        return fit(grid, pair(self.window_size), pair(self.shift_size), self.small_map)
+
+    def tile(self) -> Pair:
+        return pair(self.window_size)

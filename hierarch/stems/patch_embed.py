@@ -1,0 +1,73 @@
+"""Patch embedding: a convolution as large as its stride (Swin Transformer, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from einops import rearrange
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+from hierarch.model.windows import pad_to_multiple
+from hierarch.norms.layer_norm import LayerNormSpec
+from hierarch.spec.base import Pair, ceil_div, pair, side, tokens
+from hierarch.spec.parts import NormSpec, StemSpec
+from hierarch.spec.registry import PartOf, register
+
+
+@register
+class PatchEmbedSpec(StemSpec):
+    """Cuts the image into patches and projects each one to the first stage's width."""
+
+    formula: ClassVar[str] = "P²·in_chans·NC, and the norm's"
+    paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, section 3.1"
+
+    type: Literal["patch_embed"] = "patch_embed"
+    """Patch embedding."""
+    patch_size: side(1, 256) = 4
+    """Pixels along a side of a patch, or [height, width]."""
+    in_chans: Annotated[int, Strict(), Field(ge=1, le=1024)] = 3
+    """Channels of the image."""
+    norm: Annotated[NormSpec, PartOf("norm")] | None = LayerNormSpec()
+    """Applied to each token after the projection; null for none."""
+
+    def stride(self) -> Pair:
+        return pair(self.patch_size)
+
+    def grid(self, size: Pair) -> Pair:
+        (h, w), (ph, pw) = size, self.stride()
+        return ceil_div(h, ph), ceil_div(w, pw)
+
+    def macs(self, *, dim: int, size: Pair) -> int:
+        grid = self.grid(size)
+        norm = self.norm.macs(dim=dim, grid=grid) if self.norm else 0
+        return tokens(grid) * tokens(self.stride()) * self.in_chans * dim + norm
+
+    def padding_macs(self, *, dim: int, size: Pair) -> int:
+        padded = tokens(self.grid(size)) * tokens(self.stride())
+        return (padded - tokens(size)) * self.in_chans * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return PatchEmbed(
+            self.in_chans,
+            dim,
+            patch_size=self.stride(),
+            norm=self.norm.build(dim) if self.norm else nn.Identity(),
+        )
+
+
+class PatchEmbed(nn.Module):
+    """(B, in_chans, H, W) -> (B, ceil(H / P), ceil(W / P), dim)."""
+
+    def __init__(self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = rearrange(x, "b c h w -> b h w c")
+        x = rearrange(pad_to_multiple(x, self.patch_size), "b h w c -> b c h w")
+        x = rearrange(self.proj(x), "b c h w -> b h w c")
+        normed: Tensor = self.norm(x)
+        return normed
