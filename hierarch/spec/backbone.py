@@ -21,10 +21,14 @@ def _one_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, str | Mapping | MixerSpec) else value
 
 
+Mixer = Annotated[MixerSpec, PartOf("mixer")]
 Mixers = Annotated[
-    tuple[Annotated[MixerSpec, PartOf("mixer")], ...],
+    tuple[Mixer, ...],
     Field(min_length=1, max_length=64),
-    BeforeValidator(_one_is_a_list),
+    BeforeValidator(
+        _one_is_a_list,
+        json_schema_input_type=Mixer | Annotated[tuple[Mixer, ...], Field(min_length=1)],
+    ),
 ]
 """Token mixers, cycled: block i of a stage takes entry i % len. One mapping stands for a list."""
 

@@ -7,23 +7,49 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from hierarch.spec.backbone import BackboneSpec
-
-
-class _Generator(GenerateJsonSchema):
-    """Requires what names a part, since without it a mapping says nothing."""
-
-    def model_schema(self, schema: Any) -> dict[str, Any]:
-        generated = super().model_schema(schema)
-        if "const" in generated.get("properties", {}).get("type", {}):
-            generated["required"] = ["type", *generated.get("required", [])]
-        return generated
+from hierarch.spec.registry import PLACEHOLDER, get, names
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a backbone's YAML, with all registered mixers in it."""
-    generated = BackboneSpec.model_json_schema(schema_generator=_Generator)
+    """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part in it."""
+    root = BackboneSpec.model_json_schema(schema_generator=_Generator)
+    definitions = root.pop("$defs")
+    for kind in ("mixer", "norm", "stem", "downsample"):
+        parts = names(kind)
+        for name in parts:
+            part = get(kind, name).model_json_schema(schema_generator=_Generator)
+            definitions |= part.pop("$defs", {})
+            definitions[f"{kind}.{name}"] = part
+        mappings = [{"$ref": f"#/$defs/{kind}.{name}"} for name in parts]
+        definitions[kind] = {"anyOf": [{"type": "string", "enum": parts}, *mappings]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **generated,
         "title": "hierarch backbone",
+        **_with_parts({**root, "$defs": definitions}),
+    }
+
+
+class _Generator(GenerateJsonSchema):
+    """Requires `type` of a part, since without it a mapping says nothing."""
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        generated = super().model_schema(schema)
+        if "type" in generated.get("properties", {}):
+            generated["required"] = list({"type": None, **dict.fromkeys(generated.get("required", ()))})
+        return generated
+
+
+def _with_parts(node: Any) -> Any:
+    """The schema with a reference for each field that holds a part, and without noise."""
+    if isinstance(node, list):
+        return [_with_parts(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kind = node.get(PLACEHOLDER)
+    reference = {"$ref": f"#/$defs/{kind}"} if kind else {}
+    return reference | {
+        key: _with_parts(value)
+        for key, value in node.items()
+        # pydantic makes a title of each field's name
+        if key != PLACEHOLDER and not (key == "title" and isinstance(value, str))
     }

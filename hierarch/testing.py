@@ -1,0 +1,179 @@
+"""The conformance kit: what every mixer must do, built-in or third-party.
+
+    from hierarch.testing import check_mixer
+    check_mixer({"type": "my_mixer", "head_dim": 8})
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierarch.complexity.counter import count
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair
+from hierarch.spec.load import dump, loads, validate
+from hierarch.spec.parts import MixerSpec
+from hierarch.spec.reader import Document
+
+
+class ConformanceError(AssertionError):
+    """A mixer that breaks the contract; the message names the check and what it saw."""
+
+
+def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> None:
+    """Hold a mixer against the contract, at one width.
+
+    It keeps its shape on odd grids; its claim equals fvcore's count on several grids, to the
+    unit; every parameter gets a gradient; images of a batch do not mix; it is deterministic in
+    eval mode; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
+    dict. Raises `ConformanceError` at the first check that fails, `SpecError` for no mixer.
+    """
+    network = validate(
+        Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
+    )
+    mixer = network.plan()[0].mixers[0]
+    for check in CHECKS:
+        torch.manual_seed(0)
+        try:
+            check(mixer, network)
+        except ConformanceError as error:
+            raise ConformanceError(f"{mixer.type}: {error}") from None
+
+
+def _grids(mixer: MixerSpec) -> list[Pair]:
+    """Whole tiles, less, more, odd and oblong ones, and a single token."""
+    h, w = mixer.tile()
+    return [(1, 1), (5, 9), (h, w), (2 * h, 3 * w), (2 * h + 1, 3 * w - 1), (h + 1, 2), (7, 20)]
+
+
+def _built(mixer: MixerSpec, network: BackboneSpec) -> nn.Module:
+    """The module in eval mode, float64, with no parameter left at 0 or 1."""
+    module = mixer.build(network.stages[0].dim).double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return module
+
+
+def _input(network: BackboneSpec, grid: Pair, *, batch: int = 2) -> Tensor:
+    return torch.randn(batch, *grid, network.stages[0].dim, dtype=torch.float64)
+
+
+def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """(B, H, W, C) -> (B, H, W, C), in train and in eval mode."""
+    for training in (True, False):
+        module = _built(mixer, network).train(training)
+        for grid in _grids(mixer):
+            x = _input(network, grid)
+            shape = module(x).shape
+            if shape != x.shape:
+                raise ConformanceError(f"turns {tuple(x.shape)} into {tuple(shape)}")
+
+
+def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """`macs` is what fvcore counts, in integers, on every grid."""
+    dim = network.stages[0].dim
+    with torch.device("meta"):
+        door = _Door(mixer.build(dim)).eval()
+    for grid in [*_grids(mixer), (64, 48)]:
+        claimed = mixer.macs(dim=dim, grid=grid)
+        counted = count(door, grid, in_chans=dim).total()
+        if type(claimed) is not int or claimed != counted:
+            raise ConformanceError(
+                f"claims {claimed!r} MACs on a grid of {grid}, and fvcore counts {counted}"
+            )
+        padding = mixer.padding_macs(dim=dim, grid=grid)
+        if type(padding) is not int or not 0 <= padding <= claimed:
+            raise ConformanceError(f"calls {padding!r} of its {claimed} MACs padding on {grid}")
+
+
+class _Door(nn.Module):
+    """(B, C, H, W) at the door, as the counter's images are."""
+
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, x: Tensor) -> Any:
+        return self.mixer(x.permute(0, 2, 3, 1))
+
+
+def every_parameter_learns(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """Each parameter gets a gradient that is finite, and not zero everywhere."""
+    module = _built(mixer, network)
+    h, w = mixer.tile()
+    out = module(_input(network, (3 * h + 2, 3 * w + 1)).requires_grad_())
+    out.backward(torch.randn_like(out))
+    for name, parameter in module.named_parameters():
+        grad = parameter.grad
+        if grad is None or not grad.isfinite().all() or not grad.any():
+            raise ConformanceError(f"its parameter {name} gets no gradient")
+
+
+def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """In eval mode no image of a batch changes another's output."""
+    module = _built(mixer, network)
+    for grid in _grids(mixer):
+        x = _input(network, grid, batch=3)
+        changed = x.clone()
+        changed[1] = torch.randn_like(changed[1]) * 10
+        with torch.no_grad():
+            before, after = module(x), module(changed)
+        for image in (0, 2):
+            if not torch.allclose(before[image], after[image], rtol=1e-9, atol=1e-9):
+                raise ConformanceError(f"image 1 of a batch changes image {image}, on {grid}")
+
+
+def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """In eval mode the same input gives the same output."""
+    module = _built(mixer, network)
+    x = _input(network, (9, 11))
+    with torch.no_grad():
+        if not torch.equal(module(x), module(x)):
+            raise ConformanceError("gives two outputs for one input in eval mode")
+
+
+def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """bfloat16 and float64 run, stay what they are, and agree roughly."""
+    module = _built(mixer, network)
+    x = _input(network, (9, 11))
+    with torch.no_grad():
+        exact = module(x)
+        rough = copy.deepcopy(module).bfloat16()(x.bfloat16())
+    if exact.dtype != torch.float64 or rough.dtype != torch.bfloat16:
+        raise ConformanceError(f"turns float64 into {exact.dtype}, bfloat16 into {rough.dtype}")
+    if not torch.allclose(exact, rough.double(), rtol=0.1, atol=0.1 * float(exact.abs().max())):
+        raise ConformanceError("gives something else in bfloat16 than in float64")
+
+
+def spec_survives_yaml(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """`dump`, then `loads`, gives an equal spec."""
+    if loads(dump(network)) != network:
+        raise ConformanceError("its spec does not read back from YAML as it was written")
+
+
+def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """A second module with the first one's state dict gives the first one's output."""
+    first, second = _built(mixer, network), _built(mixer, network)
+    second.load_state_dict(first.state_dict())
+    x = _input(network, (9, 11))
+    with torch.no_grad():
+        if not torch.equal(first(x), second(x)):
+            raise ConformanceError("two modules with one state dict differ")
+
+
+CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (
+    keeps_shape,
+    claim_equals_count,
+    every_parameter_learns,
+    images_do_not_mix,
+    is_deterministic,
+    runs_in_other_types,
+    spec_survives_yaml,
+    weights_survive_a_state_dict,
+)

@@ -1,0 +1,129 @@
+"""Reading a checkpoint into a model: all of it, or none."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hierarch.errors import WeightsError
+from hierarch.model.backbone import Backbone
+from hierarch.weights.layouts import LAYOUTS, WORKED_OUT, Layout
+
+_OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
+_HEAD = re.compile(r"(norm|head)\.")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each weight."""
+
+    layout: str
+    loaded: tuple[str, ...]
+    """Our names of the weights that were read."""
+    initialized: tuple[str, ...]
+    """Our names of output norms that the checkpoint does not have; they stay as they were."""
+    ignored: tuple[str, ...]
+    """The checkpoint's names of what was not used: worked-out buffers; the final norm and the
+    classifier, for a model without a head."""
+
+
+def load_weights(
+    model: Backbone,
+    source: str | os.PathLike[str] | Mapping[str, Tensor],
+    *,
+    layout: str = "auto",
+) -> LoadReport:
+    """Read weights from a file (.safetensors, .pth, .pt, .bin) or a state dict into a model.
+
+    The layout is told from the keys: "official" (microsoft/Swin-Transformer, Swin and Swin-MLP),
+    "torchvision", or the library's own, "hierarch". A pickle is read without running code. Raises
+    `WeightsError` for a file that cannot be read, a layout that is not recognized, and weights
+    that do not fit; the model is then unchanged.
+    """
+    given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    given = _unwrap(given)
+    chosen = _layout(layout, given)
+    state = model.state_dict()
+    names = {chosen.theirs(key): key for key in state}
+    fresh = [key for name, key in names.items() if name not in given and _OUTPUT_NORM.match(key)]
+    missing = [name for name, key in names.items() if name not in given and key not in fresh]
+    extra = [name for name in given if name not in names]
+    headless = model.spec.head is None
+    unused = [n for n in extra if WORKED_OUT.search(n) or (headless and _HEAD.match(n))]
+    unknown = [name for name in extra if name not in unused]
+    if missing or unknown:
+        raise WeightsError(
+            f"the {chosen.name} checkpoint does not fit {model.spec.name}: "
+            f"{_listed('missing', missing)}{_listed('left over', unknown)}"
+        )
+    loaded = {key: given[name] for name, key in names.items() if name in given}
+    fitted = {key: _fit(key, tensor, state[key]) for key, tensor in loaded.items()}
+    model.load_state_dict({**state, **fitted})
+    return LoadReport(chosen.name, tuple(fitted), tuple(fresh), tuple(unused))
+
+
+def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the shape of our weight. The absolute position's grid may lie flat."""
+    flat = key == "position_embedding.table" and tensor.ndim == 3
+    if flat and tensor.numel() == like.numel() and tensor.shape[-1] == like.shape[-1]:
+        return tensor.view(like.shape)
+    if tensor.shape != like.shape:
+        raise WeightsError(f"{key} should have shape {(*like.shape,)}, got {(*tensor.shape,)}")
+    return tensor
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, EOFError, RuntimeError, KeyError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path}: cannot be read: {reason}") from None
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path}: is no plain checkpoint: it holds something other than tensors, which could "
+            "run code when read"
+        ) from None
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"{path}: holds a {type(found).__name__}, not a state dict")
+    return dict(found)
+
+
+def _unwrap(given: dict[str, Any]) -> dict[str, Tensor]:
+    for wrapper in ("model", "state_dict"):
+        if isinstance(given.get(wrapper), Mapping):
+            given = dict(given[wrapper])
+    odd = [str(key) for key, value in given.items() if not isinstance(value, Tensor)]
+    if odd or not given:
+        raise WeightsError(f"not a state dict: {_listed('no tensors', odd) or 'it is empty'}")
+    return given
+
+
+def _layout(name: str, given: Mapping[str, Tensor]) -> Layout:
+    if name != "auto":
+        if name not in LAYOUTS:
+            raise WeightsError(f"unknown layout {name!r}; known: auto, {', '.join(LAYOUTS)}")
+        return LAYOUTS[name]
+    fitting = [layout for layout in LAYOUTS.values() if layout.recognizes(given.keys())]
+    if len(fitting) != 1:
+        found = " and ".join(layout.name for layout in fitting) or f"none of {', '.join(LAYOUTS)}"
+        raise WeightsError(f"which layout? The keys fit {found}; {_listed('seen', list(given))}")
+    return fitting[0]
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(name[:100] for name in names[:4])
+    return f"{what} {len(names)} ({shown}{', ...' if len(names) > 4 else ''}) "
