@@ -29,10 +29,15 @@ class StageReport:
     claimed_macs: int
     parts: dict[str, int]
     """MACs of the stage's downsampling, norm, mixer and mlp."""
+    claimed_parts: dict[str, int]
 
     @property
     def macs_per_token(self) -> float:
         return self.macs / math.prod(self.grid)
+
+
+def _sums(dicts: Sequence[dict[str, int]]) -> dict[str, int]:
+    return {key: sum(d[key] for d in dicts) for key in dicts[0]}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class SizeReport:
     stages: tuple[StageReport, ...]
     stem: int
     head: int
+    claimed_stem: int
+    claimed_head: int
     operators: dict[str, int]
     """MACs by fvcore's operator."""
     modules: dict[str, int]
@@ -59,12 +66,14 @@ class SizeReport:
     @property
     def parts(self) -> dict[str, int]:
         """MACs by part, over all stages."""
-        names = self.stages[0].parts
-        return {
-            "stem": self.stem,
-            **{name: sum(stage.parts[name] for stage in self.stages) for name in names},
-            "head": self.head,
-        }
+        stages = [stage.parts for stage in self.stages]
+        return {"stem": self.stem, **_sums(stages), "head": self.head}
+
+    @property
+    def claimed_parts(self) -> dict[str, int]:
+        """The claim by part, over all stages."""
+        stages = [stage.claimed_parts for stage in self.stages]
+        return {"stem": self.claimed_stem, **_sums(stages), "head": self.claimed_head}
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,11 @@ class Report:
             Text(f"fit: {fit}"),
             Text("1 MAC is one multiply-add: what papers call a FLOP. GFLOPs here are 2 x GMACs."),
         )
+
+    def markdown(self, *, by: By = "stage") -> str:
+        """The same as Markdown."""
+        head = f"**{self.name}**: {self.params:,} parameters; {self.verdict}: {self.why}"
+        return "\n\n".join([head, markdown(_size_rows(self)), markdown(BREAKDOWNS[by](self))])
 
     def __rich__(self) -> RenderableType:
         return self.render()
@@ -230,12 +244,15 @@ def records(reports: Iterable[Report], *, by: By) -> list[dict[str, Any]]:
 
 
 def _items(size: SizeReport, by: By) -> list[tuple[str, int, int | str]]:
+    """(what, MACs, claim); an operator or a module has no claim of its own."""
     total = ("total", size.macs, size.claimed_macs)
+    stem, head = ("stem", size.stem, size.claimed_stem), ("head", size.head, size.claimed_head)
     if by == "stage":
         stages = [(str(stage.index), stage.macs, stage.claimed_macs) for stage in size.stages]
-        # stem and head stand in the total; a part that is not claimed on its own has no claim
-        return [("stem", size.stem, ""), *stages, ("head", size.head, ""), total]
-    costs = {"part": size.parts, "operator": size.operators, "module": size.modules}[by]
+        return [stem, *stages, head, total]
+    if by == "part":
+        return [*((k, macs, size.claimed_parts[k]) for k, macs in size.parts.items()), total]
+    costs = size.operators if by == "operator" else size.modules
     return [*((name or "(all)", macs, "") for name, macs in costs.items()), total]
 
 

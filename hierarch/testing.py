@@ -1,7 +1,7 @@
 """The conformance kit: what every mixer must do, built-in or third-party.
 
-    from hierarch.testing import check_mixer
-    check_mixer({"type": "my_mixer", "head_dim": 8})
+from hierarch.testing import check_mixer
+check_mixer({"type": "my_mixer", "head_dim": 8})
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
@@ -93,6 +93,7 @@ def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> Siz
             macs=counts.total(f"stages.{i}"),
             claimed_macs=claimed.stages[i].macs,
             parts=parts[i],
+            claimed_parts=claimed.stages[i].parts,
         )
         for i, stage in enumerate(spec.stages)
     )
@@ -105,6 +106,8 @@ def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> Siz
         stages=stages,
         stem=counts.total("stem") + counts.total("position_embedding"),
         head=counts.total("norm") + counts.total("head"),
+        claimed_stem=claimed.stem,
+        claimed_head=claimed.head,
         operators=dict(sorted(counts.macs[""].items(), key=lambda item: -item[1])),
         modules={name: counts.total(name) for name in counts.macs if counts.total(name)},
     )
@@ -130,14 +133,24 @@ def _verdict(spec: BackboneSpec, sizes: list[SizeReport]) -> tuple[Verdict, str]
     if reasons:
         return "superlinear", f"the cost per token grows with the image: {'; '.join(reasons)}"
     for size in sizes:
-        if size.macs != size.claimed_macs:
-            image = "x".join(map(str, size.size))
-            return "unproven", (
-                f"at {image} fvcore counts {size.macs:,} MACs and the spec claims "
-                f"{size.claimed_macs:,}"
-            )
+        for what, counted, claimed in _pairs(size):
+            if counted != claimed:
+                image = "x".join(map(str, size.size))
+                return "unproven", (
+                    f"at {image} fvcore counts {counted:,} MACs for the {what}, and the spec "
+                    f"claims {claimed:,}"
+                )
     where = "every size" if len(sizes) > 1 else "the size"
     return "linear", (
         "the claimed cost per token stays bounded as the grid doubles without end, "
         f"and fvcore's count equals the claim at {where} measured"
     )
+
+
+def _pairs(size: SizeReport) -> Iterator[tuple[str, int, int]]:
+    """What was counted beside what was claimed, for the stem, each stage's parts, and the head."""
+    yield "stem", size.stem, size.claimed_stem
+    for stage in size.stages:
+        for part, macs in stage.parts.items():
+            yield f"{part} of stage {stage.index}", macs, stage.claimed_parts[part]
+    yield "head", size.head, size.claimed_head

@@ -34,9 +34,7 @@ def tracing_on_meta() -> Iterator[None]:
 class _Functions(TorchFunctionMode):
     """Above the tracer."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (_SHAPE, _SIZE):
             with _tracer_paused():
@@ -89,9 +87,7 @@ def _each(value: Any, n: int) -> list[int]:
 class _Kernels(TorchDispatchMode):
     """Below the tracer."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         aten = torch.ops.aten
         if func in (aten.convolution.default, aten._convolution.default) and args[0].is_meta:
             x, weight, _, stride, padding, dilation = args[:6]

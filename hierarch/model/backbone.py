@@ -17,9 +17,7 @@ from hierarch.spec.base import pair
 from hierarch.spec.load import load, override
 
 
-def build(
-    spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any
-) -> Backbone:
+def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:
     """Build a backbone from a spec, a preset's name, a YAML file or a mapping.
 
     Keywords override the spec's top-level fields: `build("swin_tiny", head=None)`. Raises

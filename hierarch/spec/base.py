@@ -60,9 +60,7 @@ def side(low: int, high: int) -> Any:
 
     integer = {"type": "integer", "minimum": low, "maximum": high}
     pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
-    return Annotated[
-        int | Pair, PlainValidator(check), WithJsonSchema({"anyOf": [integer, pair]})
-    ]
+    return Annotated[int | Pair, PlainValidator(check), WithJsonSchema({"anyOf": [integer, pair]})]
 
 
 def pair(value: int | Pair) -> Pair:

@@ -143,7 +143,9 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
         path.append(key)
     found = details["input"]
     message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Input "))
-    message = message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
+    message = (
+        message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
+    )
     if found is not ... and details["type"] != "missing":
         message = f"{message}, got {_shown(found)}"
     place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from hierarch.errors import SpecError
@@ -23,13 +23,13 @@ def parse_assignment(text: str) -> Assignment:
     return keys, parse(f"[{value}]" if value.strip() else "[null]", source=f"--set {path}").data[0]
 
 
-def assign(data: Any, assignments: Iterable[Assignment], *, wrap: Callable[[Any], Any]) -> None:
+def assign(data: Any, assignments: Iterable[Assignment]) -> None:
     """Set each value in place. A list takes an index, or the rest of the path for each entry.
 
-    `wrap` lays out the values that are put in. Raises `SpecError` for a path that leads nowhere.
+    Raises `SpecError` for a path that leads nowhere.
     """
     for keys, value in assignments:
-        _assign(data, keys, wrap(value), ".".join(keys))
+        _assign(data, keys, value, ".".join(keys))
 
 
 def _assign(node: Any, keys: list[str], value: Any, path: str) -> None:

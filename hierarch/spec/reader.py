@@ -56,7 +56,9 @@ def parse(text: str, *, source: str = "") -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = Problem(
-            _explain(error), line=mark.line + 1 if mark else 0, column=mark.column + 1 if mark else 0
+            _explain(error),
+            line=mark.line + 1 if mark else 0,
+            column=mark.column + 1 if mark else 0,
         )
         raise SpecError([problem], source=source) from None
     except (YAMLError, ValueError) as error:

@@ -35,7 +35,9 @@ class _Generator(GenerateJsonSchema):
     def model_schema(self, schema: Any) -> dict[str, Any]:
         generated = super().model_schema(schema)
         if "type" in generated.get("properties", {}):
-            generated["required"] = list({"type": None, **dict.fromkeys(generated.get("required", ()))})
+            generated["required"] = list(
+                {"type": None, **dict.fromkeys(generated.get("required", ()))}
+            )
         return generated
 
 

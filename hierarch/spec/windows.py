@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import ConfigDict, Field, Strict, model_validator
 
 from hierarch.spec.base import Pair, ceil_div, fault, pair, side
 from hierarch.spec.parts import MixerSpec
@@ -54,6 +54,9 @@ def fit(
 class HeadedSpec(MixerSpec):
     """A mixer with heads: groups of channels that mix tokens each in its own way."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["head_dim"]}, {"required": ["num_heads"]}]}
+    )
     one_of: ClassVar[frozenset[str]] = frozenset({"head_dim", "num_heads"})
 
     head_dim: Annotated[int, Strict(), Field(ge=1, le=16_384)] | None = None

@@ -1,0 +1,108 @@
+"""`hierarch swap`: another token mixer in a spec's file, with its comments kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hierarch.cli.common import numbers, set_option, spec_argument
+
+if TYPE_CHECKING:
+    from hierarch.spec.swap import Swap
+
+
+def swap(
+    spec: spec_argument,
+    mixer: Annotated[str, typer.Option("--mixer", help="The new mixer's name.")],
+    stages: Annotated[
+        str | None, typer.Option("--stages", help="Stages to swap in, from 0: 2,3. All by default.")
+    ] = None,
+    set: set_option = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")
+    ] = None,
+) -> None:
+    """Swap the token mixer of some stages, or of all, and write the new YAML.
+
+    Fields that both mixers have keep their values. --set mixer.FIELD=VALUE sets a field of the
+    new mixer; any other path is set in the spec first. What was carried over, and what was not,
+    is said on stderr.
+
+    Example: hierarch swap swin_tiny --mixer window_mlp --stages 2,3 --set mixer.window_size=8
+    """
+    from hierarch.errors import SpecError
+    from hierarch.files import write_text
+    from hierarch.spec.load import dump, find, loads, round_trip, to_yaml, validate
+    from hierarch.spec.load import read as read_document
+    from hierarch.spec.overrides import assign, parse_assignment
+    from hierarch.spec.swap import explain
+
+    assignments = [parse_assignment(text) for text in set or ()]
+    fields = {keys[1]: value for keys, value in assignments if _is_mixer_field(keys)}
+    rest = [assignment for assignment in assignments if not _is_mixer_field(assignment[0])]
+    document = read_document(spec)
+    assign(document.data, rest)
+    wanted = numbers(stages, "--stages") if stages is not None else None
+    swapped = explain(validate(document), {**fields, "type": mixer}, wanted)
+
+    source = round_trip().load(find(spec).read_text("utf-8-sig"))
+    assign(source, rest)
+    _edit(source, swapped)
+    text = to_yaml(source)
+    try:
+        kept = loads(text) == swapped.spec
+    except SpecError:
+        kept = False
+    if not kept:  # an anchor, say, that a swapped stage shares with one that is not
+        text = dump(swapped.spec)
+        typer.echo("the source's layout and comments could not be kept", err=True)
+    for note in swapped.notes:
+        typer.echo(note, err=True)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        try:
+            write_text(output, text)
+        except OSError as error:
+            raise SpecError(f"cannot be written: {error.strerror}", source=str(output)) from None
+
+
+def _is_mixer_field(keys: list[str]) -> bool:
+    return len(keys) == 2 and keys[0] == "mixer"
+
+
+def _edit(source: Any, swapped: Swap) -> None:
+    """Put the new cycles into the source's own nodes, so that its comments and order stay."""
+    from hierarch.spec.load import in_line
+
+    for place in swapped.places:
+        node = source if place is None else source["stages"][place]
+        cycle = swapped.spec.mixer if place is None else swapped.spec.stages[place].mixer
+        assert cycle is not None
+        old = node.get("mixer")
+        entries = old if isinstance(old, list) else [old]
+        for i, mixer in enumerate(cycle):
+            if i < len(entries) and isinstance(entries[i], dict):
+                _update(entries[i], mixer)
+            elif isinstance(old, list) and i < len(entries):
+                old[i] = in_line(mixer.to_data())
+            else:
+                data = [mixer.to_data() for mixer in cycle]
+                node["mixer"] = in_line(data if len(data) > 1 else data[0])
+        if isinstance(old, list):
+            del old[len(cycle) :]
+
+
+def _update(entry: Any, mixer: Any) -> None:
+    """Make a mapping say `mixer`, touching no key that already does."""
+    data = mixer.to_data()
+    wanted = {"type": data} if isinstance(data, str) else data
+    for key in list(entry):
+        if key not in type(mixer).model_fields:
+            del entry[key]
+        elif entry[key] != getattr(mixer, key):
+            entry[key] = getattr(mixer, key)
+    for key, value in wanted.items():
+        entry.setdefault(key, value)
