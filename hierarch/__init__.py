@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hierarch.complexity import count_rule as count_rule
+    from hierarch.complexity import measure as measure
     from hierarch.errors import CountError as CountError
     from hierarch.errors import HierarchError as HierarchError
     from hierarch.errors import SpecError as SpecError
     from hierarch.errors import WeightsError as WeightsError
-    from hierarch.complexity import count_rule as count_rule
-    from hierarch.complexity import measure as measure
     from hierarch.model.backbone import Backbone as Backbone
     from hierarch.model.backbone import build as build
     from hierarch.report import Report as Report
@@ -60,7 +60,7 @@ _HOME = {
     "swap": "hierarch.spec.swap",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_HOME), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

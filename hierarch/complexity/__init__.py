@@ -3,5 +3,5 @@
 from hierarch.complexity.counter import Counts as Counts
 from hierarch.complexity.counter import count as count
 from hierarch.complexity.counter import count_rule as count_rule
-from hierarch.complexity.measure import measure as measure
-from hierarch.complexity.measure import default_sizes as default_sizes
+from hierarch.complexity.witnesses import default_sizes as default_sizes
+from hierarch.complexity.witnesses import measure as measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hierarch.complexity.measure import measure
+from hierarch.complexity.witnesses import measure
 from hierarch.model.backbone import build
 from hierarch.report import Row, giga, shown_size
 from hierarch.spec.backbone import BackboneSpec

@@ -9,7 +9,7 @@ tracer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -22,12 +22,13 @@ _CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d:
 _TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _SIZE = torch.Tensor.size
+_set_tracing_state: Callable[[Any], None] = vars(torch._C)["_set_tracing_state"]
 
 
 @contextlib.contextmanager
 def tracing_on_meta() -> Iterator[None]:
     """While this is entered, a module on the meta device can be traced."""
-    with _Functions(), _Kernels(), torch.no_grad():
+    with _Functions(), _Kernels(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's
         yield
 
 
@@ -49,11 +50,11 @@ class _Functions(TorchFunctionMode):
 @contextlib.contextmanager
 def _tracer_paused() -> Iterator[None]:
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    _set_tracing_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        _set_tracing_state(state)
 
 
 def _convolution(
@@ -84,7 +85,7 @@ def _each(value: Any, n: int) -> list[int]:
     return values * n if len(values) == 1 else values
 
 
-class _Kernels(TorchDispatchMode):
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Below the tracer."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,1 +1,4 @@
-"""Token mixers, one file each: its spec, its claim, its module, its paper. The file's name is the part's name."""
+"""Token mixers, one file each: its spec, its claim, its module, its paper.
+
+The file's name is the mixer's name.
+"""

@@ -43,4 +43,5 @@ class DepthwiseConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.conv(rearrange(x, "b h w c -> b c h w")), "b c h w -> b h w c")
+        images: Tensor = self.conv(rearrange(x, "b h w c -> b c h w"))
+        return rearrange(images, "b c h w -> b h w c")

@@ -1,4 +1,4 @@
-"""No mixing at all (IdentityFormer, Yu et al. 2022, arXiv:2210.13452): the floor to compare with."""
+"""No mixing at all (IdentityFormer, Yu et al. 2022, arXiv:2210.13452): the floor."""
 
 from __future__ import annotations
 

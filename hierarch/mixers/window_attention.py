@@ -100,12 +100,12 @@ class WindowAttention(SelfAttention):
             self.relative_position_index.copy_(relative_position_index(self.window_size))
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = grid = x.shape[1:3]
+        _, h, w, _ = x.shape
         window, (down, right) = fit(
-            grid, self.window_size, self.shift_size, self.small_map, minimum=torch.sym_min
+            (h, w), self.window_size, self.shift_size, self.small_map, minimum=torch.sym_min
         )
         x = roll(pad_to_multiple(x, window), (-down, -right))
-        padded = x.shape[1:3]
+        padded = (x.shape[1], x.shape[2])
         x = self.attend(partition(x, window), self.mask(x, window, (down, right)))
         x = roll(merge(x, window, padded), (down, right))
         return pad(x, bottom=h - padded[0], right=w - padded[1])

@@ -6,6 +6,7 @@ published as a grouped 1x1 convolution over heads * M² channels, and stored in 
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -33,10 +34,8 @@ class WindowMlpSpec(WindowedSpec):
 
     def slots(self, grid: Pair) -> int:
         window, shift = self.fit(grid)
-        lead = [w - s if s else 0 for w, s in zip(window, shift, strict=True)]
-        return tokens(window) * tokens(
-            tuple(ceil_div(f + n, w) for f, n, w in zip(lead, grid, window, strict=True))
-        )
+        axes = zip(grid, window, shift, strict=True)
+        return math.prod(ceil_div(n + (w - s if s else 0), w) * w for n, w, s in axes)
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # each of the N' outputs of a channel sums over its window's M^2 positions
@@ -79,9 +78,9 @@ class WindowMlp(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = grid = x.shape[1:3]
+        _, h, w, _ = x.shape
         (wh, ww), (top, left) = fit(
-            grid, self.window_size, self.lead, self.small_map, minimum=torch.sym_min
+            (h, w), self.window_size, self.lead, self.small_map, minimum=torch.sym_min
         )
         bottom = ceil_div(top + h, wh) * wh - top - h
         right = ceil_div(left + w, ww) * ww - left - w
@@ -104,7 +103,8 @@ class WindowMlp(nn.Module):
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
         """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""
         heads, (wh, ww), (h, w) = self.num_heads, self.window_size, window
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if self.small_map.startswith("clamp"):
             weight = weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w]
             bias = bias.view(heads, wh, ww)[:, :h, :w]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class Backbone(nn.Module):
         if self.spec.head:
             return self.forward_head(self.forward_features(images))
         maps, outputs = self._maps(images), self.spec.outputs
-        return tuple(_nchw(self._stage_norm(i, maps[i])) for i in outputs)
+        return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
 
     def _maps(self, images: Tensor, *, upto: int | None = None) -> list[Tensor]:
         """Each stage's map, (B, H, W, C), before any norm."""
@@ -100,14 +100,17 @@ class Backbone(nn.Module):
             maps.append(x)
         return maps
 
-    def _stage_norm(self, index: int, x: Tensor) -> Tensor:
+    def _normed(self, index: int, x: Tensor) -> Tensor:
         """The norm that a stage's map leaves the network with: the last one's is the head's."""
-        normed: Tensor = self.stages[index].norm(x)
+        normed: Tensor = self._stages()[index].norm(x)
         return self.norm(normed) if index == len(self.stages) - 1 else normed
+
+    def _stages(self) -> list[Stage]:
+        return cast(list[Stage], list(self.stages))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
-        return self._stage_norm(len(self.stages) - 1, self._maps(images)[-1])
+        return self._normed(len(self.stages) - 1, self._maps(images)[-1])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
@@ -140,10 +143,10 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
         maps = self._maps(x, upto=max(wanted) + 1 if stop_early and intermediates_only else None)
-        taken = [self._stage_norm(i, maps[i]) if norm else maps[i] for i in wanted]
+        taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
             taken = [_nchw(m) for m in taken]
-        return taken if intermediates_only else (self._stage_norm(count - 1, maps[-1]), taken)
+        return taken if intermediates_only else (self._normed(count - 1, maps[-1]), taken)
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -170,13 +173,12 @@ class Backbone(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping what is inside it."""
-        for stage in self.stages:
+        for stage in self._stages():
             stage.grad_checkpointing = enable
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
-        fc: nn.Module = self.head.fc
-        return fc
+        return self.head.get_submodule("fc")
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layer by a new one; 0 classes leave the mean features.

@@ -1,4 +1,4 @@
-"""A block, and a stage of them: what a MetaFormer is (Yu et al. 2021, arXiv:2111.11418, eq. 1-2)."""
+"""A block, and a stage of them: a MetaFormer (Yu et al. 2021, arXiv:2111.11418, eq. 1-2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.drop(self.mixer(self.norm1(x)))
         x = x + self.drop_path1(self.layer_scale1(mixed))
-        return x + self.drop_path2(self.layer_scale2(self.mlp(self.norm2(x))))
+        widened = self.mlp(self.norm2(x))
+        out: Tensor = x + self.drop_path2(self.layer_scale2(widened))
+        return out
 
 
 class Stage(nn.Module):
@@ -49,7 +51,9 @@ class Stage(nn.Module):
             Block(plan, mixer, drop_path=rate)
             for mixer, rate in zip(plan.mixers, plan.drop_paths, strict=True)
         )
-        self.norm = plan.output_norm.build(plan.dim) if plan.output_norm else nn.Identity()
+        self.norm: nn.Module = (
+            plan.output_norm.build(plan.dim) if plan.output_norm else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)

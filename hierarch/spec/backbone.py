@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from hierarch.spec.base import Depth, Dim, Pair, Rate, Ratio, Spec, fault, pair, side, tokens
+from hierarch.spec.base import Depth, Dim, Pair, Rate, Ratio, Side, Spec, fault, pair, tokens
 from hierarch.spec.parts import DownsampleSpec, MixerSpec, NormSpec, StemSpec
 from hierarch.spec.registry import PartOf
 
@@ -68,7 +68,7 @@ class AbsolutePositionSpec(Spec):
 
     type: Literal["absolute"]
     """A learned vector per position."""
-    grid: side(1, 1024)
+    grid: Annotated[int | Pair, Side(1, 1024)]
     """Tokens along a side of the grid it is learned on, or [height, width]; it is resized
     (bicubic) for any other."""
 
@@ -116,7 +116,7 @@ class BackboneSpec(Spec):
 
     name: Annotated[str, Strict(), Field(min_length=1, max_length=200)] = "backbone"
     """What reports call it."""
-    input_size: side(1, 65_536) = 224
+    input_size: Annotated[int | Pair, Side(1, 65_536)] = 224
     """Nominal image size in pixels, or [height, width]: what reports use when told nothing. No
     module knows it."""
     stem: Stem = Field(default_factory=lambda: _part("stem", "patch_embed"))

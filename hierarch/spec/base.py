@@ -16,13 +16,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Strict,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 Pair = tuple[int, int]
 """Height, width."""
@@ -44,23 +45,32 @@ Kernel = Annotated[int, Strict(), Field(ge=1, le=63), AfterValidator(_is_odd)]
 """The side of a kernel with a token at its center."""
 
 
-def side(low: int, high: int) -> Any:
-    """The type of a length along both axes: one integer, or a pair [height, width]."""
+class Side:
+    """Annotation of a length along both axes: an integer in bounds, or a pair [height, width]."""
 
-    def check(value: object) -> int | Pair:
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def check(self, value: object) -> int | Pair:
         sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-        if len(sides) != 2 or not all(type(s) is int and low <= s <= high for s in sides):
+        if len(sides) != 2 or not all(type(s) is int and self.low <= s <= self.high for s in sides):
             raise PydanticCustomError(
                 "side",
                 "should be an integer from {low} to {high}, or a pair [height, width] of them",
-                {"low": low, "high": high},
+                {"low": self.low, "high": self.high},
             )
         height, width = sides
         return height if height == width else (height, width)
 
-    integer = {"type": "integer", "minimum": low, "maximum": high}
-    pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
-    return Annotated[int | Pair, PlainValidator(check), WithJsonSchema({"anyOf": [integer, pair]})]
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(
+        self, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        integer = {"type": "integer", "minimum": self.low, "maximum": self.high}
+        pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
+        return {"anyOf": [integer, pair]}
 
 
 def pair(value: int | Pair) -> Pair:

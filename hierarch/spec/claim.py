@@ -66,10 +66,10 @@ def claim(spec: BackboneSpec, size: Pair) -> Claim:
 def _stage(stage: StagePlan, grid: Pair) -> StageClaim:
     dim, parts, padding = stage.dim, dict.fromkeys(PARTS, 0), 0
     if stage.downsample:
-        merge = {"in_dim": stage.in_dim, "dim": dim, "grid": grid}
-        parts["downsampling"] = stage.downsample.macs(**merge)
-        padding = stage.downsample.padding_macs(**merge)
-        grid = stage.downsample.grid(grid)
+        opening, in_dim = stage.downsample, stage.in_dim
+        parts["downsampling"] = opening.macs(in_dim=in_dim, dim=dim, grid=grid)
+        padding = opening.padding_macs(in_dim=in_dim, dim=dim, grid=grid)
+        grid = opening.grid(grid)
     norms = 2 * stage.depth + (stage.output_norm is not None)
     parts["norm"] = norms * stage.norm.macs(dim=dim, grid=grid)
     parts["mixer"] = sum(mixer.macs(dim=dim, grid=grid) for mixer in stage.mixers)

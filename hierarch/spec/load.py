@@ -118,7 +118,10 @@ def validate(document: Document) -> BackboneSpec:
 
 def _is_real(details: Mapping[str, Any]) -> bool:
     """pydantic counts only the valid entries of a list, and so calls a list of wrong ones short."""
-    return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
+    if details["type"] != "too_short":
+        return True
+    short: bool = len(details["input"]) < details["ctx"]["min_length"]
+    return short
 
 
 _MESSAGES = {

@@ -20,12 +20,12 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from hierarch.spec.base import fault, nearest
 from hierarch.spec.parts import Part
 
-AnyPart = TypeVar("AnyPart", bound=type[Part])
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 _registered: dict[str, dict[str, type[Part]]] = {}
 
 
-def register(cls: AnyPart) -> AnyPart:
+def register(cls: type[AnyPart]) -> type[AnyPart]:
     """Class decorator: makes a part's spec known under its `type`.
 
     Raises `TypeError` for a class without a `type`, and for a name that is taken.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, Strict, model_validator
 
-from hierarch.spec.base import Pair, ceil_div, fault, pair, side
+from hierarch.spec.base import Pair, Side, ceil_div, fault, pair
 from hierarch.spec.parts import MixerSpec
 
 SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
@@ -24,7 +24,7 @@ def fit(
     shift: Pair,
     small_map: SmallMap,
     *,
-    minimum: Callable[..., int] = min,
+    minimum: Callable[..., Any] = min,
 ) -> tuple[Pair, Pair]:
     """The window and the shift that a grid is really cut with, by one of the published rules.
 
@@ -91,9 +91,9 @@ class HeadedSpec(MixerSpec):
 class WindowedSpec(HeadedSpec):
     """A mixer that works in windows, shifted or not."""
 
-    window_size: side(1, 64) = 7
+    window_size: Annotated[int | Pair, Side(1, 64)] = 7
     """Tokens along a side of a window, or [height, width]."""
-    shift_size: side(0, 63) = 0
+    shift_size: Annotated[int | Pair, Side(0, 63)] = 0
     """Tokens by which the windows are moved up and left; published: half the window, rounded
     down, in every second block."""
     small_map: SmallMap = "pad"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hierarch.model.windows import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
-from hierarch.spec.base import Pair, ceil_div, pair, side, tokens
+from hierarch.spec.base import Pair, Side, ceil_div, pair, tokens
 from hierarch.spec.parts import NormSpec, StemSpec
 from hierarch.spec.registry import PartOf, register
 
@@ -24,7 +24,7 @@ class PatchEmbedSpec(StemSpec):
 
     type: Literal["patch_embed"] = "patch_embed"
     """Patch embedding."""
-    patch_size: side(1, 256) = 4
+    patch_size: Annotated[int | Pair, Side(1, 256)] = 4
     """Pixels along a side of a patch, or [height, width]."""
     in_chans: Annotated[int, Strict(), Field(ge=1, le=1024)] = 3
     """Channels of the image."""
