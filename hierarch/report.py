@@ -108,8 +108,11 @@ class Report:
         style = {"linear": "bold green", "superlinear": "bold red"}.get(self.verdict, "bold yellow")
         return Group(
             Text.assemble((self.name, "bold"), f"  {self.params:,} parameters"),
-            _draw(_size_rows(self)),
-            _draw(BREAKDOWNS[by](self)),
+            Text(""),
+            table(_size_rows(self)),
+            Text(f"\n{HEADINGS[by]}"),
+            table(BREAKDOWNS[by](self)),
+            Text(""),
             Text.assemble((self.verdict, style), f": {self.why}"),
             Text(f"fit: {fit}"),
             Text("1 MAC is one multiply-add: what papers call a FLOP. GFLOPs here are 2 x GMACs."),
@@ -118,7 +121,8 @@ class Report:
     def markdown(self, *, by: By = "stage") -> str:
         """The same as Markdown."""
         head = f"**{self.name}**: {self.params:,} parameters; {self.verdict}: {self.why}"
-        return "\n\n".join([head, markdown(_size_rows(self)), markdown(BREAKDOWNS[by](self))])
+        rows = _size_rows(self), BREAKDOWNS[by](self)
+        return "\n\n".join([head, markdown(rows[0]), f"{HEADINGS[by]}:", markdown(rows[1])])
 
     def __rich__(self) -> RenderableType:
         return self.render()
@@ -156,8 +160,10 @@ Row = dict[str, str]
 
 
 def _size_rows(report: Report) -> list[Row]:
-    """One row per image size: the totals, and how they grow beside the area."""
-    first = report.sizes[0]
+    """One row per image size: the totals, and their growth from size to size beside the area's.
+
+    The growth of the MACs leaves the head out, as the fit does.
+    """
     return [
         {
             "image": shown_size(size.size),
@@ -166,10 +172,12 @@ def _size_rows(report: Report) -> list[Row]:
             "claim": "equal" if size.macs == size.claimed_macs else giga(size.claimed_macs),
             "padding": f"{size.padding_macs / size.macs:.1%}",
             "activations": f"{size.activations / 1e6:,.1f} M",
-            "area": f"x {size.pixels / first.pixels:.4g}",
-            "MACs": f"x {(size.macs - size.head) / (first.macs - first.head):.4g}",
+            "area": f"x {size.pixels / before.pixels:.4g}" if before else "",
+            "MACs": f"x {(size.macs - size.head) / (before.macs - before.head):.4g}"
+            if before
+            else "",
         }
-        for size in report.sizes
+        for before, size in zip([None, *report.sizes], report.sizes, strict=False)
     ]
 
 
@@ -181,7 +189,7 @@ def _stage_rows(report: Report) -> list[Row]:
             "dim": str(stage.dim),
             "depth": str(stage.depth),
             **{
-                f"MACs/token {shown_size(size.size)}": f"{size.stages[i].macs_per_token:,.0f}"
+                shown_size(size.size): f"{size.stages[i].macs_per_token:,.0f}"
                 for size in report.sizes
             },
         }
@@ -194,10 +202,7 @@ def _rows_of(label: str, costs: Callable[[SizeReport], dict[str, int]]) -> Any:
         return [
             {
                 label: name or "(all)",
-                **{
-                    f"GMACs {shown_size(size.size)}": giga(costs(size).get(name, 0))
-                    for size in report.sizes
-                },
+                **{shown_size(size.size): giga(costs(size).get(name, 0)) for size in report.sizes},
             }
             for name in costs(report.sizes[0])
         ]
@@ -210,6 +215,14 @@ BREAKDOWNS: dict[By, Callable[[Report], list[Row]]] = {
     "part": _rows_of("part", lambda size: size.parts),
     "operator": _rows_of("operator", lambda size: size.operators),
     "module": _rows_of("module", lambda size: size.modules),
+}
+
+
+HEADINGS: dict[By, str] = {
+    "stage": "MACs per token, by stage",
+    "part": "GMACs by part",
+    "operator": "GMACs by operator, as fvcore names them",
+    "module": "GMACs by module",
 }
 
 
@@ -260,14 +273,13 @@ def table(rows: Sequence[Row]) -> Table:
     """A rich table of rows that share their columns; numbers stand right."""
     drawn = Table(header_style="bold", box=None, pad_edge=False)
     for column in rows[0]:
-        numbers = all(row[column][:1].isdigit() or row[column][:2] == "x " for row in rows)
+        numbers = all(
+            row[column].removeprefix("x ")[:1].isdigit() or not row[column] for row in rows
+        )
         drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row.values())
     return drawn
-
-
-_draw = table
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -17,8 +16,12 @@ Downsample = Annotated[DownsampleSpec, PartOf("downsample")]
 Stem = Annotated[StemSpec, PartOf("stem")]
 
 
+MAX_BLOCKS = 1024
+"""Over the whole network."""
+
+
 def _one_is_a_list(value: Any) -> Any:
-    return [value] if isinstance(value, str | Mapping | MixerSpec) else value
+    return value if isinstance(value, list | tuple) else [value]
 
 
 Mixer = Annotated[MixerSpec, PartOf("mixer")]
@@ -148,6 +151,10 @@ class BackboneSpec(Spec):
     @model_validator(mode="after")
     def _is_a_network(self) -> Self:
         faults = [*self._stage_faults(), *self._output_faults()]
+        blocks = sum(stage.depth for stage in self.stages)
+        if blocks > MAX_BLOCKS:
+            message = f"have {blocks} blocks together; at most {MAX_BLOCKS}"
+            faults.append((("stages",), message, ...))
         if faults:
             raise fault("BackboneSpec", *faults)
         return self

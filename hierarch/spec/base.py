@@ -93,6 +93,19 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 
+def shown(value: object) -> str:
+    """A value in an error message: short, in one line, whatever it is."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"a list of {len(value)}"
+    try:
+        text = repr(value)
+    except Exception:  # nested too deeply, or with more digits than Python prints
+        return f"a value ({type(value).__name__}) too large to show"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def fault(title: str, *details: tuple[tuple[str | int, ...], str, object]) -> ValidationError:
     """A validation error with a place of its own: (path, message, what was found), each."""
     return ValidationError.from_exception_data(
@@ -116,11 +129,11 @@ class Spec(BaseModel):
     def _keys_are_known(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
             known = cls.model_fields
-            unknown = [key for key in data if key not in known]
+            unknown = [k if isinstance(k, str) else shown(k) for k in data if k not in known]
             if unknown:
                 raise fault(
                     cls.__name__,
-                    *(((str(k),), f"unknown key {k!r}, {nearest(k, known)}", ...) for k in unknown),
+                    *(((k,), f"unknown key {shown(k)}, {nearest(k, known)}", ...) for k in unknown),
                 )
         return data
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import hierarch
 from hierarch.errors import Problem, SpecError
 from hierarch.files import write_text
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import nearest
-from hierarch.spec.reader import KEY, MAX_BYTES, Document, parse
+from hierarch.spec.base import nearest, shown
+from hierarch.spec.reader import KEY, MAX_BYTES, Document, parse, written
 
 Source = BackboneSpec | str | os.PathLike[str] | Mapping[str, Any]
 
@@ -113,19 +113,25 @@ def validate(document: Document) -> BackboneSpec:
         return BackboneSpec.model_validate(document.data)
     except ValidationError as error:
         problems = [_problem(details, document) for details in error.errors() if _is_real(details)]
-        raise SpecError(problems, source=document.source) from None
+        # two mixers of one cycle may say the same of their stage's width
+        raise SpecError(list(dict.fromkeys(problems)), source=document.source) from None
 
 
 def _is_real(details: Mapping[str, Any]) -> bool:
     """pydantic counts only the valid entries of a list, and so calls a list of wrong ones short."""
     if details["type"] != "too_short":
         return True
-    short: bool = len(details["input"]) < details["ctx"]["min_length"]
-    return short
+    found = details["input"]
+    return not isinstance(found, Sized) or len(found) < details["ctx"]["min_length"]
 
 
 _MESSAGES = {
     "missing": "is missing",
+    "model_type": "should be a mapping",
+    "string_type": "should be text",
+    "string_unicode": "should be text, and half of a surrogate pair is none",
+    "string_too_short": "should have at least {min_length} character",
+    "string_too_long": "should have at most {max_length} characters",
     "tuple_type": "should be a list",
     "too_short": "should have at least {min_length} entry",
     "too_long": "should have at most {max_length} entries",
@@ -136,6 +142,8 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
     """One validation error in words, at its place in the text."""
     data, path = document.data, []
     for key in details["loc"]:
+        if isinstance(data, str):  # a part's name alone stands for a mapping with its type
+            break
         try:
             data = data[key]
         except (KeyError, IndexError, TypeError):
@@ -150,21 +158,9 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
         message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
     )
     if found is not ... and details["type"] != "missing":
-        message = f"{message}, got {_shown(found)}"
+        message = f"{message}, got {shown(found)}"
     place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))
-    shown = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
-    return Problem(message, shown.removeprefix("."), *place)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple) and len(value) > 4:
-        return f"a list of {len(value)}"
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return "a number of over 30 digits"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return Problem(message, written(tuple(path)), *place)
 
 
 def override(spec: BackboneSpec, fields: Mapping[str, Any]) -> BackboneSpec:
@@ -189,7 +185,7 @@ def dump(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> str:
 def round_trip() -> YAML:
     """A reader and writer that keeps comments, order and quotes."""
     yaml = YAML()
-    yaml.width = 100
+    yaml.width = 10_000  # no line is broken in two
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from hierarch.errors import SpecError
-from hierarch.spec.reader import parse
+from hierarch.spec.base import shown
+from hierarch.spec.reader import MAX_DEPTH, parse
 
 Assignment = tuple[list[str], Any]
 
@@ -18,9 +19,12 @@ def parse_assignment(text: str) -> Assignment:
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise SpecError(f"--set {text[:80]}: write it as path.to.field=value")
-    return keys, parse(f"[{value}]" if value.strip() else "[null]", source=f"--set {path}").data[0]
+    values = parse(f"[{value.strip() or 'null'}]", source=f"--set {path[:80]}").data
+    if len(values) != 1:
+        raise SpecError(f"--set {path[:80]}: takes one value; write a list as [{value[:80]}]")
+    return keys, values[0]
 
 
 def assign(data: Any, assignments: Iterable[Assignment]) -> None:
@@ -29,31 +33,31 @@ def assign(data: Any, assignments: Iterable[Assignment]) -> None:
     Raises `SpecError` for a path that leads nowhere.
     """
     for keys, value in assignments:
-        _assign(data, keys, value, ".".join(keys))
+        _assign(data, keys, value, ".".join(keys)[:80])
 
 
 def _assign(node: Any, keys: list[str], value: Any, path: str) -> None:
     key, *rest = keys
+    if isinstance(node, list) and not key.isdecimal():
+        for i in range(len(node)):
+            _assign(_opened(node, i), keys, value, path)
+        return
+    where: Any = key
     if isinstance(node, list):
-        if not key.isdecimal():
-            for i, entry in enumerate(node):
-                if isinstance(entry, str):
-                    node[i] = {"type": entry}
-                _assign(node[i], keys, value, path)
-            return
-        index = int(key)
-        if index >= len(node):
-            raise SpecError(f"--set {path}: there is no entry {key}, the list has {len(node)}")
-        if rest:
-            _assign(node[index], rest, value, path)
-        else:
-            node[index] = value
-        return
-    if not isinstance(node, dict):
-        raise SpecError(f"--set {path}: nothing to set {key!r} in, {node!r} is a plain value")
-    if not rest:
-        node[key] = value
-        return
-    if isinstance(node.get(key), str):
-        node[key] = {"type": node[key]}
-    _assign(node.setdefault(key, {}), rest, value, path)
+        where = int(key[:9])
+        if where >= len(node):
+            raise SpecError(f"--set {path}: there is no entry {where}, the list has {len(node)}")
+    elif not isinstance(node, dict):
+        raise SpecError(f"--set {path}: {shown(node)} is a plain value, without a {shown(key)}")
+    if rest:
+        _assign(_opened(node, where), rest, value, path)
+    else:
+        node[where] = value
+
+
+def _opened(node: Any, key: Any) -> Any:
+    """What stands at a key: nothing, or a part's name alone, becomes a mapping to set fields in."""
+    held = node[key] if isinstance(node, list) else node.get(key)
+    if held is None or isinstance(held, str):
+        node[key] = held = {} if held is None else {"type": held}
+    return held

@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from hierarch.errors import Problem, SpecError
+from hierarch.spec.base import shown
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
@@ -109,11 +110,12 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self.error(key_node, path, "a key should be a plain name")
-            key = self.scalar(key_node, path)
+            self.scalar(key_node, path)  # refuses tags and merge keys
+            key: str = key_node.value  # every key of a spec is a name: 1 and null are, too
             line, column = _place(key_node)
-            here = (*path, key if isinstance(key, int) else str(key))
+            here = (*path, key)
             if key in seen:
-                message = f"duplicate key {key!r}, first in line {seen[key][0]}"
+                message = f"duplicate key {shown(key)}, first in line {seen[key][0]}"
                 raise self.error(key_node, here, message)
             seen[key] = line, column
             self.document.places[(*here, KEY)] = line, column
@@ -130,17 +132,24 @@ class _Reader:
             )
         try:
             return self.yaml.constructor.construct_object(node)
-        except (ValueError, YAMLError):
-            raise self.error(node, path, f"{node.value[:40]!r} is no number") from None
+        except (ValueError, LookupError, YAMLError):  # `!!int x`, `!!bool x`, 5,000 digits
+            message = f"{shown(node.value)} is no number, or none that can be read"
+            raise self.error(node, path, message) from None
 
     def error(self, node: Node, path: Path, message: str) -> SpecError:
         line, column = _place(node)
-        shown = ".".join(map(str, path[:6]))
-        return SpecError([Problem(message, shown, line, column)], source=self.document.source)
+        problem = Problem(message, written(path[:6]), line, column)
+        return SpecError([problem], source=self.document.source)
 
 
 KEY = "\0key"
 """Ends the path of a key itself, as against its value."""
+
+
+def written(path: Path) -> str:
+    """A path for a message: stages[2].mixer[0].window_size."""
+    keys = (f"[{key}]" if isinstance(key, int) else f".{key[:80]}" for key in path)
+    return "".join(keys).removeprefix(".")
 
 
 def _place(node: Node) -> Place:

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from hierarch.spec.base import fault, nearest
+from hierarch.spec.base import fault, nearest, shown
 from hierarch.spec.parts import Part
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -58,7 +58,7 @@ def get(kind: str, name: str) -> type[Part]:
     try:
         return _registered[kind][name]
     except KeyError:
-        raise KeyError(f"unknown {kind} {name!r}, {nearest(name, names(kind))}") from None
+        raise KeyError(f"unknown {kind} {shown(name)}, {nearest(name, names(kind))}") from None
 
 
 def _builtin(kind: str) -> list[str]:
