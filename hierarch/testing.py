@@ -29,8 +29,8 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
     """Hold a mixer against the contract, at one width.
 
     It keeps its shape on odd grids; its claim equals fvcore's count on several grids, to the
-    unit; every parameter gets a gradient; images of a batch do not mix; it is deterministic in
-    eval mode; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
+    unit; every parameter gets a gradient; it is deterministic in eval mode; images of a batch do
+    not mix; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
     dict. Raises `ConformanceError` at the first check that fails, `SpecError` for no mixer.
     """
     network = validate(
@@ -43,6 +43,9 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
             check(mixer, network)
         except ConformanceError as error:
             raise ConformanceError(f"{mixer.type}: {error}") from None
+        except Exception as error:
+            what = f"{check.__name__} ends in {type(error).__name__}: {error}"
+            raise ConformanceError(f"{mixer.type}: {what}") from error
 
 
 def _grids(mixer: MixerSpec) -> list[Pair]:
@@ -115,6 +118,15 @@ def every_parameter_learns(mixer: MixerSpec, network: BackboneSpec) -> None:
             raise ConformanceError(f"its parameter {name} gets no gradient")
 
 
+def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """In eval mode the same input gives the same output."""
+    module = _built(mixer, network)
+    x = _input(network, (9, 11))
+    with torch.no_grad():
+        if not torch.equal(module(x), module(x)):
+            raise ConformanceError("gives two outputs for one input in eval mode")
+
+
 def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
     """In eval mode no image of a batch changes another's output."""
     module = _built(mixer, network)
@@ -127,15 +139,6 @@ def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
         for image in (0, 2):
             if not torch.allclose(before[image], after[image], rtol=1e-9, atol=1e-9):
                 raise ConformanceError(f"image 1 of a batch changes image {image}, on {grid}")
-
-
-def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """In eval mode the same input gives the same output."""
-    module = _built(mixer, network)
-    x = _input(network, (9, 11))
-    with torch.no_grad():
-        if not torch.equal(module(x), module(x)):
-            raise ConformanceError("gives two outputs for one input in eval mode")
 
 
 def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
@@ -171,8 +174,8 @@ CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (
     keeps_shape,
     claim_equals_count,
     every_parameter_learns,
-    images_do_not_mix,
     is_deterministic,
+    images_do_not_mix,
     runs_in_other_types,
     spec_survives_yaml,
     weights_survive_a_state_dict,

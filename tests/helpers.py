@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
@@ -13,11 +14,15 @@ def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
 
     Biases start at 0 and norms at 1, where a mistake in carrying them over would not show.
     """
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += torch.randn(parameter.shape, generator=generator) * std
+        for i, parameter in enumerate(module.parameters()):
+            parameter += noise(*parameter.shape, seed=1000 * seed + i) * std
     return module.eval()
+
+
+def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    """Seeded standard normal numbers, such as images."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
@@ -30,3 +35,13 @@ def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
         "mlp_ratio": 2,
         **fields,
     }
+
+
+def from_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
+    """Our state dict of these keys, out of the state dict of a timm Swin Transformer."""
+
+    def theirs(key: str) -> str:
+        key = key.replace("stem.", "patch_embed.").replace("stages.", "layers.")
+        return key.replace(".mixer.", ".attn.")
+
+    return {key: state[theirs(key)] for key in keys}

@@ -49,6 +49,7 @@ def swap(
 
     source = round_trip().load(find(spec).read_text("utf-8-sig"))
     assign(source, rest)
+    _lay_out(source)
     _edit(source, swapped)
     text = to_yaml(source)
     try:
@@ -71,6 +72,15 @@ def swap(
 
 def _is_mixer_field(keys: list[str]) -> bool:
     return len(keys) == 2 and keys[0] == "mixer"
+
+
+def _lay_out(source: Any) -> None:
+    """What `--set` put at the top is one line, as in the presets."""
+    from hierarch.spec.load import in_line
+
+    for key, value in source.items():
+        if type(value) in (dict, list):
+            source[key] = in_line(value)
 
 
 def _edit(source: Any, swapped: Swap) -> None:

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.windows import pad
+from hierarch.model.windows import copied, pad
 from hierarch.spec.base import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit
@@ -87,17 +87,18 @@ class WindowMlp(nn.Module):
         x = pad(x, top=top, bottom=bottom, left=left, right=right)
         nh, nw = x.shape[1] // wh, x.shape[2] // ww
         weight, bias = self.group_linear((wh, ww))
-        columns = rearrange(
+        x = rearrange(
             x,
-            "b (nh h) (nw w) (heads c) -> heads (h w) (b nh nw c)",
+            "b (nh h) (nw w) (heads c) -> heads h w b nh nw c",
             h=wh, w=ww, heads=self.num_heads,
         )  # fmt: skip
-        mixed = torch.bmm(weight, columns) + bias
-        x = rearrange(
-            mixed,
-            "heads (h w) (b nh nw c) -> b (nh h) (nw w) (heads c)",
-            h=wh, w=ww, nh=nh, nw=nw, b=x.shape[0],
+        columns = rearrange(copied(x), "heads h w b nh nw c -> heads (h w) (b nh nw c)")
+        mixed = rearrange(
+            torch.bmm(weight, columns) + bias,
+            "heads (h w) (b nh nw c) -> b nh h nw w heads c",
+            h=wh, w=ww, nh=nh, nw=nw, b=x.shape[3],
         )  # fmt: skip
+        x = rearrange(copied(mixed), "b nh h nw w heads c -> b (nh h) (nw w) (heads c)")
         return pad(x, top=-top, bottom=-bottom, left=-left, right=-right)
 
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:

@@ -131,22 +131,26 @@ class Backbone(nn.Module):
         output_fmt: Literal["NCHW", "NHWC"] = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps of some stages, as timm gives them.
+        """The maps of some stages, in the network's order, as timm gives them.
 
         `indices`: which stages; a number n stands for the last n, None for all. `norm`: apply the
         norm that the network has for a stage's output. `stop_early`: run no stage after the last
-        one asked for; then, and with `intermediates_only`, no final map is computed. Returns
-        (final map (B, h, w, C) as `forward_features` gives it, maps), or the maps alone.
+        one asked for. Returns (final map, maps), or the maps alone if `intermediates_only`. The
+        final map, (B, h, w, C), is that of `forward_features`; if stopped early, that of the last
+        stage run, before any norm.
         """
         count = len(self.stages)
         wanted = _indices(indices, count)
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
-        maps = self._maps(x, upto=max(wanted) + 1 if stop_early and intermediates_only else None)
+        maps = self._maps(x, upto=max(wanted) + 1 if stop_early else None)
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
             taken = [_nchw(m) for m in taken]
-        return taken if intermediates_only else (self._normed(count - 1, maps[-1]), taken)
+        if intermediates_only:
+            return taken
+        final = self._normed(count - 1, maps[-1]) if len(maps) == count else maps[-1]
+        return final, taken
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -215,4 +219,4 @@ def _indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
         return list(range(count - indices, count))
     if not indices or not all(-count <= i < count for i in indices):
         raise ValueError(f"indices={list(indices)} should be stages from {-count} to {count - 1}")
-    return [i % count for i in indices]
+    return sorted({i % count for i in indices})

@@ -37,14 +37,25 @@ def roll(x: Tensor, shift: Pair) -> Tensor:
     return x if all(map(is_zero, shift)) else torch.roll(x, shift, dims=(1, 2))
 
 
+def copied(x: Tensor) -> Tensor:
+    """The same values, in order in memory.
+
+    Whether a reshape has to copy depends on the size, and to find out leaves torch.export a guard
+    on it; so what nearly always is a copy is always one.
+    """
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def partition(x: Tensor, window: Pair) -> Tensor:
     """(B, H, W, C) -> (B*nH*nW, h*w, C); H and W are multiples of the window's h and w."""
     h, w = window
-    return rearrange(x, "b (nh h) (nw w) c -> (b nh nw) (h w) c", h=h, w=w)
+    windows = copied(rearrange(x, "b (nh h) (nw w) c -> b nh nw h w c", h=h, w=w))
+    return rearrange(windows, "b nh nw h w c -> (b nh nw) (h w) c")
 
 
 def merge(x: Tensor, window: Pair, grid: Pair) -> Tensor:
     """(B*nH*nW, h*w, C) -> (B, H, W, C): undoes `partition` of a grid of H x W."""
     (h, w), (height, width) = window, grid
     nh, nw = height // h, width // w
-    return rearrange(x, "(b nh nw) (h w) c -> b (nh h) (nw w) c", nh=nh, nw=nw, h=h, w=w)
+    rows = copied(rearrange(x, "(b nh nw) (h w) c -> b nh h nw w c", nh=nh, nw=nw, h=h, w=w))
+    return rearrange(rows, "b nh h nw w c -> b (nh h) (nw w) c")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from hierarch.spec.base import Depth, Dim, Pair, Rate, Ratio, Side, Spec, fault, pair, tokens
+from hierarch.spec.base import Depth, Dim, Name, Pair, Rate, Ratio, Side, Spec, fault, pair, tokens
 from hierarch.spec.parts import DownsampleSpec, MixerSpec, NormSpec, StemSpec
 from hierarch.spec.registry import PartOf
 
@@ -117,7 +117,7 @@ class StagePlan:
 class BackboneSpec(Spec):
     """A hierarchical vision backbone: a stem, stages that each open with a downsampling, a head."""
 
-    name: Annotated[str, Strict(), Field(min_length=1, max_length=200)] = "backbone"
+    name: Name = "backbone"
     """What reports call it."""
     input_size: Annotated[int | Pair, Side(1, 65_536)] = 224
     """Nominal image size in pixels, or [height, width]: what reports use when told nothing. No

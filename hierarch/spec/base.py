@@ -35,6 +35,15 @@ Rate = Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 
 
+def _is_printable(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("printable", "should be printable text, in one line")
+    return value
+
+
+Name = Annotated[str, Strict(), Field(min_length=1, max_length=200), AfterValidator(_is_printable)]
+
+
 def _is_odd(value: int) -> int:
     if value % 2 == 0:
         raise PydanticCustomError("odd", "should be odd")

@@ -195,7 +195,7 @@ def to_yaml(data: Any) -> str:
     """YAML text of data, with the comments that it carries."""
     stream = io.StringIO()
     round_trip().dump(data, stream)
-    return stream.getvalue()
+    return stream.getvalue().rstrip("\n") + "\n"
 
 
 def flow(data: Mapping[str, Any]) -> CommentedMap:

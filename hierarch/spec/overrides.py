@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from hierarch.errors import SpecError
+from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import shown
+from hierarch.spec.parts import Part
 from hierarch.spec.reader import MAX_DEPTH, parse
 
 Assignment = tuple[list[str], Any]
@@ -33,7 +35,17 @@ def assign(data: Any, assignments: Iterable[Assignment]) -> None:
     Raises `SpecError` for a path that leads nowhere.
     """
     for keys, value in assignments:
+        if isinstance(data, dict) and len(keys) > 1 and keys[0] not in data:
+            _write_default(data, keys[0])
         _assign(data, keys, value, ".".join(keys)[:80])
+
+
+def _write_default(data: Any, key: str) -> None:
+    """A part that is left out stands for its default: a field is set in that."""
+    if field := BackboneSpec.model_fields.get(key):
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, Part):
+            data[key] = default.to_data()
 
 
 def _assign(node: Any, keys: list[str], value: Any, path: str) -> None:

@@ -10,7 +10,7 @@ from hierarch.errors import SpecError
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import Source, load, override
 from hierarch.spec.parts import MixerSpec, Part
-from hierarch.spec.registry import get
+from hierarch.spec.registry import get, names
 
 Mixer = str | Mapping[str, Any] | MixerSpec
 
@@ -70,10 +70,14 @@ def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -
 def _target(mixer: Mixer) -> tuple[type[Part], dict[str, Any]]:
     """The spec class of the new mixer, and the fields that were given with it."""
     if isinstance(mixer, MixerSpec):
-        return type(mixer), {name: getattr(mixer, name) for name in mixer.model_fields_set}
+        fields = sorted(mixer.model_fields_set - {"type"})
+        return type(mixer), {name: getattr(mixer, name) for name in fields}
     given = {"type": mixer} if isinstance(mixer, str) else dict(mixer)
+    name = given.pop("type", None)
+    if not isinstance(name, str):
+        raise SpecError(f"the new mixer has no type; known: {', '.join(names('mixer'))}")
     try:
-        return get("mixer", str(given.pop("type", None))), given
+        return get("mixer", name), given
     except KeyError as error:
         raise SpecError(str(error.args[0])) from None
 

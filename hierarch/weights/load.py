@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -79,6 +78,8 @@ def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
         return tensor.view(like.shape)
     if tensor.shape != like.shape:
         raise WeightsError(f"{key} should have shape {(*like.shape,)}, got {(*tensor.shape,)}")
+    if not tensor.is_floating_point():
+        raise WeightsError(f"{key} should be of floating-point numbers, got {tensor.dtype}")
     return tensor
 
 
@@ -87,14 +88,14 @@ def _read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, EOFError, RuntimeError, KeyError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path}: cannot be read: {reason}") from None
     except pickle.UnpicklingError:
         raise WeightsError(
-            f"{path}: is no plain checkpoint: it holds something other than tensors, which could "
-            "run code when read"
+            f"{path}: is no plain checkpoint: it is damaged, or holds something other than "
+            "tensors, which could run code when read"
         ) from None
+    except Exception as error:  # a damaged pickle ends in whatever its operations meet
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path}: cannot be read: {reason}") from None
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path}: holds a {type(found).__name__}, not a state dict")
     return dict(found)
@@ -104,9 +105,13 @@ def _unwrap(given: dict[str, Any]) -> dict[str, Tensor]:
     for wrapper in ("model", "state_dict"):
         if isinstance(given.get(wrapper), Mapping):
             given = dict(given[wrapper])
-    odd = [str(key) for key, value in given.items() if not isinstance(value, Tensor)]
+    odd = [
+        str(key)
+        for key, value in given.items()
+        if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
     if odd or not given:
-        raise WeightsError(f"not a state dict: {_listed('no tensors', odd) or 'it is empty'}")
+        raise WeightsError(f"not a state dict: {_listed('no named tensors', odd) or 'it is empty'}")
     return given
 
 

@@ -1,0 +1,78 @@
+"""Runs every example: doctests of the library, and the fences of README and docs.
+
+Fences of one file share a namespace and a throwaway working directory. See docs/fences.py.
+"""
+
+import sys
+from contextlib import ExitStack, contextmanager
+from doctest import ELLIPSIS
+from pathlib import Path
+
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.parsers.rest import DocTestParser
+
+import hierarch
+from hierarch.spec import registry
+
+sys.path.insert(0, str(Path(__file__).parent / "docs"))
+import fences
+
+OPENED = "__opened__"
+
+
+@contextmanager
+def own_registries():
+    """Parts and rules that a document adds to the library's own are forgotten after it."""
+    from hierarch.complexity import counter
+
+    rules = dict(counter._RULES)
+    try:
+        yield
+    finally:
+        for parts in registry._registered.values():
+            for name, cls in list(parts.items()):
+                if not cls.__module__.startswith("hierarch."):
+                    del parts[name]
+        counter._RULES.clear()
+        counter._RULES.update(rules)
+
+
+def set_up(namespace):
+    namespace[OPENED] = stack = ExitStack()
+    stack.enter_context(fences.workplace())
+    stack.enter_context(own_registries())
+
+
+def tear_down(namespace):
+    namespace.pop(OPENED).close()
+
+
+def console(example):
+    return fences.check(example.parsed)
+
+
+def spec(example):
+    """A fence without stages is a piece of a spec: a small network is put around it."""
+    text = example.parsed
+    fences.save(text)
+    if "stages:" not in text:
+        text += "stages: [{dim: 96, depth: 2}]\n"
+    if "mixer:" not in text:
+        text += "mixer: identity\n"
+    hierarch.loads(text)
+
+
+documents = Sybil(
+    parsers=[
+        PythonCodeBlockParser(doctest_optionflags=ELLIPSIS),
+        CodeBlockParser("yaml", spec),
+        CodeBlockParser("console", console),
+    ],
+    patterns=["README.md", "docs/*.md"],
+    setup=set_up,
+    teardown=tear_down,
+)
+docstrings = Sybil(parsers=[DocTestParser(ELLIPSIS)], patterns=["hierarch/*.py", "hierarch/*/*.py"])
+
+pytest_collect_file = (documents + docstrings).pytest()

@@ -1,0 +1,108 @@
+"""The examples in README and docs: how their commands are run, and their outputs compared.
+
+A `console` fence holds commands, each on a line after "$ ", and below each what it prints on
+stdout. A line "..." stands for any number of lines. A `yaml` fence that opens with a comment such
+as "# my_net.yaml" is a file of that name, which the commands and the Python after it can read.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
+FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
+
+
+@contextmanager
+def workplace() -> Iterator[None]:
+    """While this is entered, the working directory is a throwaway copy of what examples read."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("specs", "examples"):
+            shutil.copytree(ROOT / name, Path(folder, name))
+        with chdir(folder):
+            yield
+
+
+def run(command: str, **environment: str) -> str:
+    """What a command prints on stdout. Raises `RuntimeError` where it fails."""
+    plain = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR", "NO_COLOR")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{plain['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=plain | {"PATH": path, "HF_HUB_OFFLINE": "1"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    if done.returncode:
+        raise RuntimeError(f"$ {command}\nexit status {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def save(body: str) -> None:
+    """Write a `yaml` fence that has a file's name to that file."""
+    if found := FILE_NAME.match(body):
+        Path(found[1]).write_text(body, encoding="utf-8")
+
+
+def lines(text: str) -> list[str]:
+    """The lines of an output, without what is invisible: spaces and empty lines at the end."""
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether an output is the one that stands in the text."""
+    pattern = "".join(
+        r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n" for line in lines(expected)
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in lines(printed))) is not None
+
+
+def check(body: str) -> str | None:
+    """What is wrong with a `console` fence: the first command that prints something else."""
+    for found in COMMAND.finditer(body):
+        printed = run(found["command"])
+        if not matches(found["output"], printed):
+            return f"$ {found['command']}\nprints\n{printed}\nand the text says\n{found['output']}"
+    return None
+
+
+def refreshed(document: str) -> str:
+    """A document with the outputs in its `console` fences as they are now."""
+
+    def fence(found: re.Match[str]) -> str:
+        if found["language"] == "yaml":
+            save(found["body"])
+        if found["language"] != "console":
+            return found[0]
+        return f"```console\n{COMMAND.sub(command, found['body'])}```"
+
+    def command(found: re.Match[str]) -> str:
+        printed = run(found["command"])
+        if matches(found["output"], printed):
+            return found[0]
+        return f"$ {found['command']}\n" + "".join(
+            f"{line}\n" for line in shortened(lines(printed), like=lines(found["output"]))
+        )
+
+    with workplace():
+        return FENCE.sub(fence, document)
+
+
+def shortened(printed: list[str], *, like: list[str]) -> list[str]:
+    """An output with as many lines before and after its "..." as an older one has."""
+    if "..." not in like:
+        return printed
+    before = like.index("...")
+    after = len(like) - before - 1
+    return [*printed[:before], "...", *printed[len(printed) - after :]]

@@ -1,0 +1,142 @@
+"""Random valid specs and image sizes, for properties that hold for every network.
+
+Every number of channels is a multiple of 8, so that every number of heads drawn here divides it.
+"""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from hierarch import BackboneSpec, load
+
+DIMS = st.sampled_from([8, 16, 24, 32])
+HEADS = st.sampled_from([1, 2, 4, 8])
+EPS = st.sampled_from([1e-6, 1e-5, 1e-3])
+PRINTABLE = st.characters(categories=["L", "M", "N", "P", "S"], include_characters=" ")
+RATES = st.sampled_from([0.0, 0.1, 0.5])
+
+
+def mappings(required: dict[str, Any], **optional: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """Mappings with some of the optional keys, and all of the required ones."""
+    fixed = {key: st.just(value) for key, value in required.items()}
+    return st.fixed_dictionaries(fixed, optional=optional)
+
+
+def sides(low: int, high: int) -> SearchStrategy[Any]:
+    """An integer, or a pair of them."""
+    side = st.integers(low, high)
+    return side | st.lists(side, min_size=2, max_size=2)
+
+
+@st.composite
+def headed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str, Any]:
+    heads = {draw(st.sampled_from(["head_dim", "num_heads"])): draw(HEADS)}
+    return draw(mappings({"type": name, **heads}, **fields))
+
+
+@st.composite
+def windowed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str, Any]:
+    small_map = st.sampled_from(["pad", "pad_shift", "clamp", "clamp_both"])
+    mixer = draw(headed(name, small_map=small_map, **fields))
+    mixer["window_size"] = window = draw(sides(1, 7))
+    if draw(st.booleans()):
+        by_axis = window if isinstance(window, list) else [window, window]
+        mixer["shift_size"] = [draw(st.integers(0, side - 1)) for side in by_axis]
+    return mixer
+
+
+MIXERS: dict[str, SearchStrategy[Any]] = {
+    "window_attention": windowed(
+        "window_attention",
+        qkv_bias=st.booleans(),
+        position_bias=st.sampled_from(["relative", "none"]),
+    ),
+    "window_mlp": windowed("window_mlp"),
+    "global_attention": headed("global_attention", qkv_bias=st.booleans()),
+    "pooling": st.just("pooling")
+    | mappings({"type": "pooling"}, kernel_size=st.sampled_from([1, 3, 5])),
+    "depthwise_conv": st.just("depthwise_conv")
+    | mappings(
+        {"type": "depthwise_conv"}, kernel_size=st.sampled_from([1, 3, 5, 7]), bias=st.booleans()
+    ),
+    "identity": st.just("identity"),
+}
+"""The mixers that come with the library, each with random fields."""
+
+
+def mixers() -> SearchStrategy[Any]:
+    """One mixer, or a cycle of them."""
+    one = st.one_of(list(MIXERS.values()))
+    return one | st.lists(one, min_size=1, max_size=3)
+
+
+def norms() -> SearchStrategy[Any]:
+    return st.just("layer_norm") | mappings({"type": "layer_norm"}, eps=EPS)
+
+
+def downsamples() -> SearchStrategy[Any]:
+    return st.just("patch_merging") | mappings({"type": "patch_merging"}, norm=norms())
+
+
+def stems() -> SearchStrategy[Any]:
+    return st.just("patch_embed") | mappings(
+        {"type": "patch_embed"},
+        patch_size=sides(1, 5),
+        in_chans=st.integers(1, 4),
+        norm=st.none() | norms(),
+    )
+
+
+BLOCK_OPTIONS = {
+    "mlp_ratio": st.sampled_from([0.5, 1, 2.5, 4]),
+    "norm": norms(),
+    "downsample": downsamples(),
+    "drop_rate": RATES,
+    "layer_scale": st.none() | st.sampled_from([1e-6, 0.1, 1]),
+}
+"""What the top level says for every stage, and a stage for itself."""
+
+
+@st.composite
+def stages(draw: DrawFn) -> dict[str, Any]:
+    required = {"dim": draw(DIMS), "depth": draw(st.integers(1, 3))}
+    return draw(mappings(required, mixer=mixers(), **BLOCK_OPTIONS))
+
+
+def heads() -> SearchStrategy[Any]:
+    return mappings({}, num_classes=st.sampled_from([0, 1, 10]), drop_rate=RATES)
+
+
+@st.composite
+def backbones(draw: DrawFn) -> dict[str, Any]:
+    """A valid spec as the plain mapping that a person would write."""
+    listed = draw(st.lists(stages(), min_size=1, max_size=4))
+    ends = {}
+    if draw(st.booleans()):
+        ends["head"] = draw(heads())
+    elif draw(st.booleans()):
+        every = st.sampled_from(range(len(listed)))
+        ends["out_indices"] = sorted(draw(st.sets(every, min_size=1)))
+    position = mappings({"type": "absolute"}, grid=sides(1, 9)).filter(lambda p: "grid" in p)
+    return draw(
+        mappings(
+            {"mixer": draw(mixers()), "stages": listed, **ends},
+            name=st.text(PRINTABLE, min_size=1, max_size=20),
+            input_size=sides(1, 300),
+            stem=stems(),
+            drop_path_rate=RATES,
+            position_embedding=st.just("none") | position,
+            **BLOCK_OPTIONS,
+        )
+    )
+
+
+def backbone_specs() -> SearchStrategy[BackboneSpec]:
+    """Valid specs: 1 to 4 small stages, with every field and every built-in mixer at random."""
+    return backbones().map(load)
+
+
+def image_sizes(low: int = 1, high: int = 97) -> SearchStrategy[tuple[int, int]]:
+    """(height, width), odd and oblong ones included."""
+    return st.tuples(st.integers(low, high), st.integers(low, high))

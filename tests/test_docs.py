@@ -1,0 +1,118 @@
+"""The docs say all there is to say, and what runs their examples can fail."""
+
+import ast
+import re
+from pathlib import Path
+
+import fences
+import fields
+import figures
+import pytest
+
+from hierarch.spec import registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SPEC = (ROOT / "docs" / "spec.md").read_text("utf-8")
+KINDS = ("mixer", "norm", "stem", "downsample")
+PARTS = [(kind, name) for kind in KINDS for name in fields.builtin(kind)]
+
+
+def documented(section: str) -> set[str]:
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+def block(of: str) -> str:
+    return re.search(rf"<!-- fields: {of} -->(.*?)<!-- end -->", SPEC, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("cls", fields.SPECS)
+def test_every_field_of_a_spec_is_documented(cls):
+    assert documented(block(cls.__name__)) == cls.model_fields.keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_every_field_of_every_part_is_documented(kind, name):
+    section = block(kind).split(f"### `{name}`\n")[1].split("### ")[0]
+    known = registry.get(kind, name).model_fields.keys() - {"type"}
+    assert documented(section) == known
+    assert all(registry.get(kind, name).model_fields[field].description for field in known)
+
+
+def test_the_tables_of_fields_are_as_the_library_has_them():
+    assert fields.filled(SPEC) == SPEC, "run: python docs/figures.py"
+
+
+def test_a_stale_file_is_seen(tmp_path):
+    page, drawing = tmp_path / "page.md", tmp_path / "drawing.svg"
+    page.write_text("4.5")
+    drawing.write_text("<svg><text x='1'>4.5</text></svg>")
+    assert figures.stale({page: "4.5", drawing: "<svg><text x='2'>4.5</text></svg>"}) == []
+    assert figures.stale({page: "4.6"}) == [page]
+    assert figures.stale({drawing: "<svg><text x='1'>4.6</text></svg>"}) == [drawing]
+    assert figures.stale({tmp_path / "none.md": ""}) == [tmp_path / "none.md"]
+
+
+def test_the_walk_through_has_the_whole_example():
+    source = (ROOT / "examples" / "custom_mixer.py").read_text("utf-8")
+    text = (ROOT / "docs" / "custom-mixer.md").read_text("utf-8")
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert len(classes) == 2
+    for node in classes:
+        assert ast.get_source_segment(source, node) in text
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_every_example_is_run_by_a_page(script):
+    command = f"$ python examples/{script.name}\n"
+    fenced = [found["body"] for page in PAGES for found in fences.FENCE.finditer(page.read_text())]
+    assert any(command in body for body in fenced)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_fence_is_of_a_kind_that_is_run_or_meant_not_to_be(page):
+    text = page.read_text("utf-8")
+    kinds = {found["language"] for found in fences.FENCE.finditer(text)}
+    assert kinds <= {"python", "yaml", "console", "bash", "diff", "toml"}
+    assert text.count("```") == 2 * len(re.findall(r"^```[\w{]", text, re.MULTILINE))
+
+
+def test_every_example_in_a_docstring_is_run(pytestconfig):
+    runner = pytestconfig.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    modules = [p for p in ROOT.glob("hierarch/**/*.py") if ">>> " in p.read_text("utf-8")]
+    assert modules
+    assert all(runner.docstrings.should_parse(path) for path in modules)
+
+
+def test_an_output_that_differs_is_told():
+    assert fences.check("$ echo one; echo two\none\ntwo\n$ echo three\nthree\n") is None
+    assert "prints\nfour" in fences.check("$ echo three\nthree\n$ echo four\nfive\n")
+    assert fences.check("$ echo one\n") is not None
+
+
+def test_dots_stand_for_any_lines():
+    assert fences.check("$ seq 9\n1\n...\n9\n") is None
+    assert fences.check("$ seq 9\n1\n...\n8\n") is not None
+
+
+def test_a_command_that_fails_is_told():
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        fences.check("$ exit 3\n")
+
+
+def test_outputs_are_refreshed_in_place():
+    old = "```console\n$ seq 2\n$ seq 9\n1\n0\n...\n8\n```\ntext\n```yaml\na: 1\n```\n"
+    new = "```console\n$ seq 2\n1\n2\n$ seq 9\n1\n2\n...\n9\n```\ntext\n```yaml\na: 1\n```\n"
+    assert fences.refreshed(old) == new
+    assert fences.refreshed(new) == new
+
+
+def test_commands_run_in_a_throwaway_place():
+    here = Path.cwd()
+    with fences.workplace():
+        place = Path.cwd()
+        assert place != here
+        assert fences.run("ls").split() == ["examples", "specs"]
+        Path("written.txt").touch()
+    assert Path.cwd() == here
+    assert not place.exists()

@@ -1,0 +1,272 @@
+"""Every built-in mixer keeps the contract, and what breaks it does not pass."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from helpers import noise
+from timm.models.metaformer import Pooling as TimmPooling
+from torch import nn
+
+from hierarch import MixerSpec, SpecError, register
+from hierarch.mixers.pooling import Pooling
+from hierarch.spec import registry
+from hierarch.testing import CHECKS, ConformanceError, check_mixer
+
+WINDOWS = [
+    {"head_dim": 8},
+    {"num_heads": 4, "window_size": 4, "shift_size": 2},
+    {"num_heads": 1, "window_size": [3, 5], "shift_size": [1, 0]},
+    {"head_dim": 16, "window_size": [8, 2], "shift_size": [7, 1]},
+]
+RULES = ["pad", "pad_shift", "clamp", "clamp_both"]
+BUILT_IN = {
+    "window_attention": [
+        *({**fields, "small_map": rule} for fields in WINDOWS for rule in RULES),
+        {"head_dim": 8, "shift_size": 3, "qkv_bias": False},
+        {"head_dim": 8, "shift_size": 3, "position_bias": "none"},
+        {"head_dim": 8, "window_size": 1, "position_bias": "none"},
+    ],
+    "window_mlp": [
+        *({**fields, "small_map": rule} for fields in WINDOWS for rule in RULES),
+        {"head_dim": 8, "window_size": 1},
+    ],
+    "global_attention": [{"head_dim": 8}, {"num_heads": 1, "qkv_bias": False}],
+    "depthwise_conv": [{}, {"kernel_size": 3, "bias": False}, {"kernel_size": 1}],
+    "pooling": [{}, {"kernel_size": 5}],
+    "identity": [{}],
+}
+
+
+def test_every_built_in_mixer_is_here():
+    assert registry._builtin("mixer") == sorted(BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [{"type": name, **fields} for name, cases in BUILT_IN.items() for fields in cases],
+    ids=lambda mixer: " ".join(map(str, mixer.values())),
+)
+def test_built_in_mixers_conform(mixer):
+    check_mixer(mixer)
+
+
+@pytest.mark.parametrize("dim", [8, 24, 96])
+def test_conformance_at_other_widths(dim):
+    check_mixer({"type": "window_attention", "head_dim": 8, "shift_size": 3}, dim=dim)
+    check_mixer("pooling", dim=dim)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 9), (14, 14)], ids=str)
+def test_pooling_is_poolformers(kernel_size, grid):
+    x = noise(2, *grid, 8)
+    expected = TimmPooling(kernel_size)(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    torch.testing.assert_close(Pooling(kernel_size)(x), expected)
+
+
+# twins: a mixer that keeps the contract, and for every check one that breaks only that
+
+
+class Scale(nn.Module):
+    """Keeps the contract: each channel times a number of its own."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x):
+        return x * self.gamma
+
+
+class DropsARow(Scale):
+    def forward(self, x):
+        return super().forward(x)[:, :-1] if x.shape[1] > 1 else super().forward(x)
+
+
+class DropsARowInTraining(Scale):
+    def forward(self, x):
+        x = super().forward(x)
+        return x[:, 1:] if self.training else x
+
+
+class Projects(Scale):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        return self.proj(super().forward(x))
+
+
+class HasAnIdleParameter(Scale):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.idle = nn.Parameter(torch.ones(dim))
+
+
+class HasAParameterTimesZero(HasAnIdleParameter):
+    def forward(self, x):
+        return super().forward(x) + 0 * self.idle
+
+
+class SeesTheOtherImages(Scale):
+    def forward(self, x):
+        return super().forward(x - x.mean(0, keepdim=True))
+
+
+class IsNeverTheSame(Scale):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.1, training=True))
+
+
+class ComputesInFloat32(Scale):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+class LosesDigits(Scale):
+    def forward(self, x):
+        return super().forward((x + 1e4) - 1e4)
+
+
+class SplitsTheWidth(Scale):
+    def forward(self, x):
+        return super().forward(x).view(*x.shape[:2], -1, 2, x.shape[3])[:, :, :, 0]
+
+
+class RunsInFloat64Alone(Scale):
+    def forward(self, x):
+        assert x.dtype != torch.bfloat16
+        return super().forward(x)
+
+
+class UsesAnOperatorWithoutARule(Scale):
+    def forward(self, x):
+        return super().forward(x).cumsum(1)
+
+
+class KeepsItsWeightToItself(Scale):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.register_buffer("hidden", torch.randn(dim), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x) * self.hidden
+
+
+MODULES = {cls.__name__: cls for cls in [Scale, *Scale.__subclasses__(), HasAParameterTimesZero]}
+
+
+class TwinSpec(MixerSpec):
+    """The module that its field names, with the claims that its other fields make."""
+
+    type: Literal["twin"] = "twin"
+    module: str = "Scale"
+    per_token: int | float = 0
+    padding: int | float = 0
+    reads_back: bool = True
+
+    def macs(self, *, dim, grid):
+        return self.per_token * grid[0] * grid[1]
+
+    def padding_macs(self, *, dim, grid):
+        return self.padding
+
+    def build(self, dim):
+        return MODULES[self.module](dim)
+
+    def to_data(self):
+        return super().to_data() if self.reads_back else {"type": self.type}
+
+
+@pytest.fixture
+def twin():
+    register(TwinSpec)
+    yield "twin"
+    del registry._registered["mixer"]["twin"]
+
+
+def test_the_twin_itself_conforms(twin):
+    check_mixer(twin)
+    check_mixer({"type": twin, "module": "Projects", "per_token": 32 * 32})
+
+
+BREAKS = {
+    "shape": ({"module": "DropsARow"}, "keeps_shape", "turns .* into"),
+    "shape in training": ({"module": "DropsARowInTraining"}, "keeps_shape", "turns .* into"),
+    "a crash on odd grids": (
+        {"module": "SplitsTheWidth"},
+        "keeps_shape",
+        "keeps_shape ends in RuntimeError: shape",
+    ),
+    "an operator that no rule counts": (
+        {"module": "UsesAnOperatorWithoutARule"},
+        "claim_equals_count",
+        "claim_equals_count ends in CountError: .*cumsum",
+    ),
+    "no claim": ({"module": "Projects"}, "claim_equals_count", r"claims 0 .* fvcore counts 1024"),
+    "too small a claim": (
+        {"module": "Projects", "per_token": 1023},
+        "claim_equals_count",
+        "claims 1023 MACs .* and fvcore counts 1024",
+    ),
+    "a cost that is not there": ({"per_token": 1}, "claim_equals_count", "fvcore counts 0"),
+    "a claim in floats": (
+        {"module": "Projects", "per_token": 1024.0},
+        "claim_equals_count",
+        "claims 1024.0 MACs",
+    ),
+    "padding beyond its cost": ({"padding": 1}, "claim_equals_count", "calls 1 of its 0 MACs"),
+    "padding below zero": ({"padding": -1}, "claim_equals_count", "calls -1 of its 0 MACs"),
+    "padding in floats": ({"padding": 0.0}, "claim_equals_count", "calls 0.0 of its 0 MACs"),
+    "idle parameter": (
+        {"module": "HasAnIdleParameter"},
+        "every_parameter_learns",
+        "its parameter idle gets no gradient",
+    ),
+    "parameter times zero": (
+        {"module": "HasAParameterTimesZero"},
+        "every_parameter_learns",
+        "its parameter idle gets no gradient",
+    ),
+    "images mix": ({"module": "SeesTheOtherImages"}, "images_do_not_mix", "image 1 of a batch"),
+    "chance": ({"module": "IsNeverTheSame"}, "is_deterministic", "two outputs for one input"),
+    "type": ({"module": "ComputesInFloat32"}, "runs_in_other_types", "turns float64 into"),
+    "a crash in bfloat16": (
+        {"module": "RunsInFloat64Alone"},
+        "runs_in_other_types",
+        "runs_in_other_types ends in AssertionError",
+    ),
+    "digits": ({"module": "LosesDigits"}, "runs_in_other_types", "something else in bfloat16"),
+    "yaml": ({"padding": 0, "per_token": 0, "reads_back": False}, "spec_survives_yaml", "YAML"),
+    "state dict": (
+        {"module": "KeepsItsWeightToItself"},
+        "weights_survive_a_state_dict",
+        "two modules with one state dict differ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "check", "message"), BREAKS.values(), ids=BREAKS)
+def test_a_mixer_that_breaks_the_contract_fails(twin, monkeypatch, fields, check, message):
+    with pytest.raises(ConformanceError, match=f"^twin: .*{message}"):
+        check_mixer({"type": twin, **fields})
+    others = tuple(one for one in CHECKS if one.__name__ != check)
+    assert len(others) == len(CHECKS) - 1
+    if check not in {"keeps_shape", "is_deterministic"}:  # others notice these as well
+        monkeypatch.setattr("hierarch.testing.CHECKS", others)
+        check_mixer({"type": twin, **fields})
+
+
+def test_every_check_has_a_twin_that_it_catches():
+    assert {check for _, check, _ in BREAKS.values()} == {check.__name__ for check in CHECKS}
+
+
+def test_what_is_no_mixer_is_a_spec_error():
+    with pytest.raises(SpecError, match="unknown mixer 'twin'"):
+        check_mixer("twin")
+    with pytest.raises(SpecError, match="dim=30 is not divisible by head_dim=8"):
+        check_mixer({"type": "window_mlp", "head_dim": 8}, dim=30)

@@ -1,0 +1,218 @@
+"""Swapping the token mixer: what carries over, and that every swap is a network that works."""
+
+import functools
+from itertools import cycle
+
+import pytest
+import torch
+
+import hierarch
+from hierarch import SpecError, swap
+from hierarch.spec.registry import names
+from hierarch.spec.swap import explain
+
+MIXERS = names("mixer")
+PRESETS = hierarch.presets()
+SOME = (1, 3)
+PLACES = {"one": (2,), "some": SOME, "all": None}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors are quicker on one thread, and far quicker where another process runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def mixers(spec):
+    """Each stage's mixers, block by block."""
+    return [stage.mixers for stage in spec.plan()]
+
+
+def types(spec):
+    return [{mixer.type for mixer in blocks} for blocks in mixers(spec)]
+
+
+def one_stage(mixer, dim=64):
+    return hierarch.load({"stages": [{"dim": dim, "depth": 4}], "mixer": mixer})
+
+
+def test_a_swap_in_all_stages_replaces_the_cycle_at_the_top():
+    swapped = swap("swin_tiny", "window_mlp")
+    assert types(swapped) == [{"window_mlp"}] * 4
+    assert all(stage.mixer is None for stage in swapped.stages)
+
+
+def test_a_swap_in_some_stages_leaves_the_others_as_they_are():
+    source, swapped = hierarch.load("swin_tiny"), swap("swin_tiny", "pooling", stages=[2, 3])
+    assert types(swapped) == [{"window_attention"}] * 2 + [{"pooling"}] * 2
+    assert swapped.mixer == source.mixer
+    assert swapped.stages[:2] == source.stages[:2]
+
+
+def test_a_swap_stage_by_stage_is_a_swap_in_all():
+    swapped = swap("swin_tiny", "window_mlp", stages=[0, 1, 2, 3])
+    assert mixers(swapped) == mixers(swap("swin_tiny", "window_mlp"))
+
+
+def test_a_swap_in_all_stages_reaches_those_that_have_mixers_of_their_own():
+    mixed = swap("swin_tiny", "pooling", stages=[1])
+    assert types(swap(mixed, "depthwise_conv")) == [{"depthwise_conv"}] * 4
+
+
+def test_nothing_but_the_mixer_changes():
+    source, swapped = hierarch.load("swin_base"), swap("swin_base", "pooling")
+    assert swapped.model_copy(update={"mixer": source.mixer}) == source
+    assert swap(source, "pooling", stages=[]) == source
+
+
+def test_a_shifted_pair_stays_a_shifted_pair_and_fields_carry_over():
+    pair = {"type": "window_attention", "num_heads": 4, "window_size": [5, 6], "small_map": "clamp"}
+    swapped = swap(one_stage([pair, pair | {"shift_size": [2, 3]}]), "window_mlp")
+    assert [(m.num_heads, m.window_size, m.shift_size) for m in swapped.mixer] == [
+        (4, (5, 6), 0),
+        (4, (5, 6), (2, 3)),
+    ]
+    assert {mixer.small_map for mixer in swapped.mixer} == {"clamp"}
+
+
+def test_a_swap_there_and_back_is_no_change():
+    for preset in ("swin_tiny", "swin_base_384"):
+        there = swap(preset, "window_mlp", stages=[0, 2])
+        assert mixers(swap(there, "window_attention")) == mixers(hierarch.load(preset))
+
+
+def test_a_cycle_of_one_mixer_alone_becomes_one_entry():
+    assert [mixer.to_data() for mixer in swap("swin_tiny", "pooling").mixer] == ["pooling"]
+    assert len(swap("swin_tiny", "global_attention").mixer) == 1
+    assert len(swap("swin_tiny", "pooling", stages=[1]).stages[1].mixer) == 1
+
+
+def test_fields_are_set_with_a_mapping_or_with_a_mixers_spec():
+    by_mapping = swap("swin_tiny", {"type": "window_mlp", "window_size": 8})
+    assert [(m.window_size, m.shift_size, m.head_dim) for m in by_mapping.mixer] == [
+        (8, 0, 32),
+        (8, 3, 32),
+    ]
+    mixer = hierarch.load("swin_mixer_tiny_d24").mixer[1]
+    assert (mixer.window_size, mixer.shift_size, mixer.head_dim) == (8, 4, 24)
+    assert swap("swin_tiny", mixer).mixer == (mixer,)
+
+
+def test_num_heads_takes_the_place_of_a_head_dim_that_would_carry_over():
+    swapped = swap("swin_tiny", {"type": "global_attention", "num_heads": 3})
+    assert (swapped.mixer[0].num_heads, swapped.mixer[0].head_dim) == (3, None)
+
+
+def test_heads_are_filled_in_where_the_old_mixer_had_none():
+    swapped = swap(one_stage("pooling", dim=80), "window_attention")
+    assert swapped.mixer[0].head_dim == 16
+    assert swapped.mixer[0].window_size == 7
+
+
+@pytest.mark.parametrize(
+    ("mixer", "stages", "expected"),
+    [
+        ("window_atention", None, "unknown mixer 'window_atention', did you mean 'window_atten"),
+        ("", None, "unknown mixer '', known: depthwise_conv, "),
+        ({"window_size": 7}, None, "the new mixer has no type; known: depthwise_conv, "),
+        ({"type": 7}, None, "the new mixer has no type; known: depthwise_conv, "),
+        ({"type": "pooling", "kernl": 3}, None, "mixer[0].kernl: unknown key 'kernl', did you"),
+        ("pooling", [4], "stages [4]: swin_tiny has stages 0 to 3"),
+        ("pooling", [-1], "stages [-1]: swin_tiny has stages 0 to 3"),
+        (
+            {"type": "window_mlp", "head_dim": 32, "num_heads": 3},
+            None,
+            "mixer[0]: give head_dim or num_heads; both given",
+        ),
+        (
+            {"type": "window_mlp", "head_dim": 7},
+            [1],
+            "stages[1].dim: dim=192 is not divisible by head_dim=7 (window_mlp)",
+        ),
+        (
+            {"type": "window_mlp", "window_size": 3},
+            None,
+            "mixer[1].shift_size: should be smaller than window_size=3, got 3",
+        ),
+    ],
+)
+def test_a_swap_that_is_none_is_refused(mixer, stages, expected):
+    with pytest.raises(SpecError) as caught:
+        swap("swin_tiny", mixer, stages)
+    assert str(caught.value).startswith(expected)
+
+
+def test_what_was_done_with_which_field_is_told():
+    pair = {"type": "window_attention", "head_dim": 8, "qkv_bias": False}
+    source = one_stage([pair, pair | {"shift_size": 3}])
+    assert explain(source, {"type": "window_mlp", "window_size": 8}).notes == (
+        "given: window_size=8",
+        "carried over: head_dim=8, shift_size=0 / 3, small_map=pad",
+        "dropped: qkv_bias, position_bias",
+    )
+    assert explain(source, "pooling").notes == (
+        "at its default: kernel_size=3",
+        "dropped: head_dim, window_size, shift_size, small_map, qkv_bias, position_bias",
+        "one entry for a cycle of: 2",
+    )
+
+
+def shrunk(spec):
+    """The same network with a few channels and blocks: what is small is quick to run."""
+
+    def small(mixer):
+        heads = {"head_dim": 4} if "head_dim" in type(mixer).model_fields else {}
+        return {name: getattr(mixer, name) for name in mixer.model_fields_set} | heads
+
+    def fields(mixer):
+        return {"mixer": [small(entry) for entry in mixer]} if mixer else {}
+
+    stages = [
+        {"dim": 8 * (i + 1), "depth": min(stage.depth, 2), **fields(stage.mixer)}
+        for i, stage in enumerate(spec.stages)
+    ]
+    grid = spec.position_embedding and {"type": "absolute", "grid": 6}
+    rest = {"name": "small", "input_size": 64, "drop_path_rate": 0.1, "head": {"num_classes": 3}}
+    data = spec.to_data() | fields(spec.mixer) | {"stages": stages, "position_embedding": grid}
+    return hierarch.load(data | rest)
+
+
+@functools.cache  # presets that differ in width and depth alone are the same once small
+def works(spec):
+    """It trains a step: forward, backward, a gradient for each parameter; and it counts."""
+    torch.manual_seed(0)
+    model = hierarch.build(spec)
+    logits = model(torch.randn(2, 3, 44, 60))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    return counts(spec, (44, 60))
+
+
+def counts(spec, size):
+    report = hierarch.measure(spec, sizes=[size])
+    [measured] = report.sizes
+    assert measured.macs == measured.claimed_macs
+    assert measured.parts == measured.claimed_parts
+    quadratic = any("global_attention" in used for used in types(spec))
+    assert report.verdict == ("superlinear" if quadratic else "linear")
+    return True
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_swap_in_every_preset_to_every_mixer_runs_learns_and_counts(preset, place, mixer):
+    swapped = swap(preset, mixer, PLACES[place])
+    places = range(4) if PLACES[place] is None else PLACES[place]
+    assert all(types(swapped)[i] == {mixer} for i in places)
+    assert hierarch.loads(hierarch.dump(swapped)) == swapped
+    assert works(shrunk(swapped))
+
+
+def test_every_preset_and_every_mixer_counts_at_full_size():
+    for preset, mixer, place in zip(PRESETS, cycle(MIXERS), cycle(PLACES), strict=False):
+        assert counts(swap(preset, mixer, PLACES[place]), (224, 240))

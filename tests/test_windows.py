@@ -1,0 +1,216 @@
+"""Windows: cut and put together, padded before they are shifted, masked as published."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import noise, perturb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.models.swin_transformer import SwinTransformerBlock
+
+from hierarch.mixers.window_attention import WindowAttention, shift_mask
+from hierarch.mixers.window_mlp import WindowMlp
+from hierarch.model.windows import merge, pad, pad_to_multiple, partition, roll
+from hierarch.spec.windows import fit
+
+side = st.integers(1, 5)
+
+
+def attention(window, shift, small_map="pad", **fields):
+    options = {"num_heads": 2, "qkv_bias": True, "position_bias": "relative"} | fields
+    return perturb(
+        WindowAttention(
+            8, window_size=window, shift_size=shift, small_map=small_map, **options
+        ).double(),
+        std=0.5,
+    )
+
+
+# partition, merge, pad, roll
+
+
+@given(st.tuples(side, side), st.tuples(side, side), side)
+def test_merge_undoes_partition(window, count, batch):
+    grid = (window[0] * count[0], window[1] * count[1])
+    x = torch.arange(batch * grid[0] * grid[1] * 2).view(batch, *grid, 2)
+    windows = partition(x, window)
+    assert windows.shape == (batch * count[0] * count[1], window[0] * window[1], 2)
+    assert torch.equal(merge(windows, window, grid), x)
+
+
+@given(st.tuples(side, side), st.tuples(side, side))
+def test_a_window_holds_neighbors_row_by_row(window, count):
+    (h, w), (nh, nw) = window, count
+    x = torch.arange(h * nh * w * nw).view(1, h * nh, w * nw, 1)
+    for i, tokens in enumerate(partition(x, window)):
+        top, left = i // nw * h, i % nw * w
+        assert torch.equal(tokens, x[0, top : top + h, left : left + w].reshape(h * w, 1))
+
+
+@given(st.tuples(side, side), st.tuples(side, side))
+def test_padding_is_zeros_at_the_bottom_and_the_right(size, multiple):
+    x = torch.ones(1, *size, 2)
+    padded = pad_to_multiple(x, multiple)
+    for found, had, of in zip(padded.shape[1:3], size, multiple, strict=True):
+        assert found % of == 0
+        assert had <= found < had + of
+    assert torch.equal(padded[:, : size[0], : size[1]], x)
+    assert padded.sum() == x.sum()
+    assert torch.equal(
+        pad(padded, bottom=size[0] - padded.shape[1], right=size[1] - padded.shape[2]), x
+    )
+
+
+def test_what_needs_no_work_is_not_copied():
+    x = noise(1, 4, 6, 2)
+    assert pad_to_multiple(x, (2, 3)) is x
+    assert roll(x, (0, 0)) is x
+    assert pad(x) is x
+
+
+# the window and the shift that a map is really cut with
+
+RULES = {  # map, then (window, shift) of a window of 7 and a shift of 3 by each rule
+    (14, 21): {"pad": (7, 7, 3, 3), "clamp": (7, 7, 3, 3), "clamp_both": (7, 7, 3, 3)},
+    (8, 8): {"pad": (7, 7, 3, 3), "clamp": (7, 7, 3, 3), "clamp_both": (7, 7, 3, 3)},
+    (7, 7): {"pad": (7, 7, 0, 0), "clamp": (7, 7, 0, 0), "clamp_both": (7, 7, 0, 0)},
+    (7, 14): {"pad": (7, 7, 0, 3), "clamp": (7, 7, 0, 3), "clamp_both": (7, 7, 0, 0)},
+    (5, 14): {"pad": (7, 7, 0, 3), "clamp": (5, 7, 0, 3), "clamp_both": (5, 5, 0, 0)},
+    (14, 5): {"pad": (7, 7, 3, 0), "clamp": (7, 5, 3, 0), "clamp_both": (5, 5, 0, 0)},
+    (5, 4): {"pad": (7, 7, 0, 0), "clamp": (5, 4, 0, 0), "clamp_both": (4, 4, 0, 0)},
+    (1, 1): {"pad": (7, 7, 0, 0), "clamp": (1, 1, 0, 0), "clamp_both": (1, 1, 0, 0)},
+}
+
+
+@pytest.mark.parametrize("grid", RULES, ids=str)
+def test_the_window_that_fits_a_map(grid):
+    for rule, (h, w, down, right) in RULES[grid].items():
+        assert fit(grid, (7, 7), (3, 3), rule) == ((h, w), (down, right)), rule
+    assert fit(grid, (7, 7), (3, 3), "pad_shift") == ((7, 7), (3, 3))
+
+
+@pytest.mark.parametrize("grid", [(7, 20), (5, 20), (20, 6), (4, 5)], ids=str)
+@pytest.mark.parametrize("small_map", ["pad", "clamp"])
+def test_an_axis_that_one_window_covers_is_not_shifted(grid, small_map):
+    shifted = attention((7, 7), (3, 3), small_map)
+    kept = tuple(3 if n > 7 else 0 for n in grid)
+    expected = attention((7, 7), kept, small_map)
+    expected.load_state_dict(shifted.state_dict())
+    x = noise(2, *grid, 8, dtype=torch.float64)
+    torch.testing.assert_close(shifted(x), expected(x), rtol=0, atol=0)
+    always = attention((7, 7), (3, 3), "pad_shift")
+    always.load_state_dict(shifted.state_dict())
+    assert not torch.allclose(always(x), expected(x))
+
+
+# a second way to the same numbers: attention of all tokens to all, each pair looked at by itself
+
+
+def dense_attention(layer, x, *, window, shift):
+    """What a shifted window attention does, said of pairs of tokens of the padded map."""
+    batch, height, width, dim = x.shape
+    (wh, ww), heads = window, layer.num_heads
+    rows, columns = -(-height // wh) * wh, -(-width // ww) * ww
+    padded = torch.zeros(batch, rows, columns, dim, dtype=x.dtype)
+    padded[:, :height, :width] = x
+    y, x_ = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    place = torch.stack([y.flatten(), x_.flatten()], 1)
+    moved = place - torch.tensor(shift)
+    end = torch.tensor([rows, columns])
+    here, wrapped = moved % end, moved < 0
+    tile = here // torch.tensor(window)
+    together = (tile[:, None] == tile[None]).all(-1)
+    apart = (wrapped[:, None] != wrapped[None]).any(-1)
+    offset = here[:, None] - here[None] + torch.tensor(layer.window_size) - 1
+    table = layer.relative_position_bias_table
+    index = (offset[..., 0] * (2 * layer.window_size[1] - 1) + offset[..., 1]) * together
+    logits = table[index].permute(2, 0, 1) - 100.0 * apart
+    logits = logits.masked_fill(~together, float("-inf"))
+    q, k, v = layer.qkv(padded.flatten(1, 2)).view(batch, -1, 3, heads, dim // heads).unbind(2)
+    logits = logits + torch.einsum("bnhd,bmhd->bhnm", q, k) * (dim // heads) ** -0.5
+    mixed = torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), v)
+    out = layer.proj(mixed.reshape(batch, -1, dim)).view(batch, rows, columns, dim)
+    return out[:, :height, :width]
+
+
+@pytest.mark.parametrize("grid", RULES, ids=str)
+@pytest.mark.parametrize("rule", ["pad", "clamp", "clamp_both", "pad_shift"])
+def test_attention_looked_at_pair_by_pair(grid, rule):
+    layer = attention((7, 7), (3, 3), rule)
+    h, w, *shift = RULES[grid].get(rule, (7, 7, 3, 3))
+    x = noise(2, *grid, 8, dtype=torch.float64)
+    expected = dense_attention(layer, x, window=(h, w), shift=tuple(shift))
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.tuples(side, side), st.data())
+def test_rectangular_windows_looked_at_pair_by_pair(grid, window, data):
+    shift = tuple(data.draw(st.integers(0, n - 1)) for n in window)
+    layer = attention(window, shift, "pad_shift")
+    x = noise(1, *grid, 8, dtype=torch.float64)
+    expected = dense_attention(layer, x, window=window, shift=shift)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+# the mask
+
+
+def published_mask(height, width, window, shift):
+    """Nine regions of the shifted image, numbered; pairs of different numbers get -100."""
+    numbers = torch.zeros(height, width)
+    count = 0
+    for rows in (slice(0, -window), slice(-window, -shift), slice(-shift, None)):
+        for columns in (slice(0, -window), slice(-window, -shift), slice(-shift, None)):
+            numbers[rows, columns] = count
+            count += 1
+    numbers = numbers.view(height // window, window, width // window, window)
+    numbers = numbers.transpose(1, 2).reshape(-1, window * window)
+    return (numbers[:, None] != numbers[:, :, None]) * -100.0
+
+
+@pytest.mark.parametrize("window", [2, 4, 7])
+@pytest.mark.parametrize("count", [(2, 2), (2, 5), (3, 3), (6, 4)], ids=str)
+def test_the_mask_is_the_published_one_of_nine_regions(window, count):
+    for shift in range(1, window):
+        expected = published_mask(count[0] * window, count[1] * window, window, shift)
+        mask = shift_mask(count, (window, window), (shift, shift), like=torch.zeros(1))
+        assert torch.equal(mask.squeeze(1), expected)
+
+
+# padding and shift together
+
+
+def reached(layer, height, *, width=7, row=0):
+    """The rows of the input that one row of the output depends on."""
+    x = noise(1, height, width, 8).requires_grad_()
+    layer(x)[:, row].square().sum().backward()
+    return {i for i in range(height) if x.grad[0, i].abs().max() > 1e-20}
+
+
+@pytest.mark.parametrize("height", [8, 10, 12, 13, 14, 15, 20, 24])
+def test_padding_and_shift_together_join_no_distant_rows(height):
+    layer = attention((7, 7), (3, 3)).float()
+    # shifted windows start at row 3, 10, ...; the first holds rows 0 to 2
+    for row in range(height):
+        start = (row - 3) // 7 * 7 + 3
+        assert reached(layer, height, row=row) == set(range(max(0, start), min(height, start + 7)))
+
+
+def test_rolling_before_padding_would_join_them():
+    block = SwinTransformerBlock(8, (12, 7), num_heads=2, window_size=7, shift_size=3).eval()
+    assert 11 in reached(block._attn, 12, row=0)
+    assert 11 not in reached(attention((7, 7), (3, 3)).float(), 12, row=0)
+    # where no padding is needed, the two agree
+    assert reached(
+        SwinTransformerBlock(8, (14, 7), num_heads=2, window_size=7, shift_size=3).eval()._attn, 14
+    ) == reached(attention((7, 7), (3, 3)).float(), 14)
+
+
+@pytest.mark.parametrize("height", [8, 12, 14, 15])
+def test_a_shifted_mlp_joins_no_distant_rows(height):
+    layer = WindowMlp(num_heads=2, window_size=(7, 7), shift_size=(3, 3), small_map="pad")
+    perturb(layer)
+    assert reached(layer, height, row=0) == {0, 1, 2}
+    assert reached(layer, height, row=4) == set(range(3, min(height, 10)))
