@@ -107,12 +107,15 @@ def _edit(source: Any, swapped: Swap) -> None:
 
 def _update(entry: Any, mixer: Any) -> None:
     """Make a mapping say `mixer`, touching no key that already does."""
+    from hierarch.spec.load import in_line
+
     data = mixer.to_data()
     wanted = {"type": data} if isinstance(data, str) else data
     for key in list(entry):
         if key not in type(mixer).model_fields:
             del entry[key]
-        elif entry[key] != getattr(mixer, key):
-            entry[key] = getattr(mixer, key)
-    for key, value in wanted.items():
-        entry.setdefault(key, value)
+    said = {key: getattr(mixer, key) for key in entry}
+    for key, value in (said | wanted).items():
+        plain = list(value) if isinstance(value, tuple) else value
+        if key not in entry or entry[key] != plain:
+            entry[key] = in_line(plain)

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.attention import SelfAttention
-from hierarch.model.windows import is_zero, merge, pad, pad_to_multiple, partition, roll
+from hierarch.model.windows import copied, is_zero, merge, pad, pad_to_multiple, partition, roll
 from hierarch.spec.base import Flag, Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit
@@ -126,7 +126,7 @@ class WindowAttention(SelfAttention):
         index = self.relative_position_index
         if self.small_map.startswith("clamp"):
             (h, w), (wh, ww) = window, self.window_size
-            index = index.view(wh, ww, wh, ww)[:h, :w, :h, :w].reshape(h * w, h * w)
+            index = copied(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
         return rearrange(self.relative_position_bias_table[index], "n m heads -> 1 heads n m")
 
 

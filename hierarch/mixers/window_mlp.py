@@ -107,8 +107,8 @@ class WindowMlp(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if self.small_map.startswith("clamp"):
-            weight = weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w]
-            bias = bias.view(heads, wh, ww)[:, :h, :w]
+            weight = copied(weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w])
+            bias = copied(bias.view(heads, wh, ww)[:, :h, :w])
         return weight.reshape(heads, h * w, h * w), bias.reshape(heads, h * w, 1)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,122 @@
+"""The layers of the code: spec -> model -> complexity -> report and command line, one way only."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hierarch
+
+PACKAGE = Path(hierarch.__file__).parent
+
+ABOVE_MODEL = {f"hierarch.{name}" for name in ("complexity", "report", "cli", "weights", "testing")}
+MODEL = {f"hierarch.{name}" for name in ("model", "mixers", "norms", "stems", "downsamples")}
+NEVER = {
+    "hierarch.spec": {"torch", "einops", *MODEL, *ABOVE_MODEL},
+    "hierarch.errors": {"torch", "hierarch.spec", *MODEL, *ABOVE_MODEL},
+    "hierarch.files": {"torch", "hierarch.spec", *MODEL, *ABOVE_MODEL},
+    **dict.fromkeys(sorted(MODEL), ABOVE_MODEL),
+    "hierarch.complexity": {"hierarch.cli", "hierarch.weights", "hierarch.testing"},
+    "hierarch.weights": {"hierarch.cli", "hierarch.complexity", "hierarch.report"},
+    "hierarch.report": {"torch", "hierarch.cli", "hierarch.complexity", *MODEL},
+}
+"""What a part of the library does not import."""
+ONLY = {
+    "fvcore": {"hierarch.complexity.counter"},
+    "rich": {"hierarch.report", "hierarch.cli"},
+    "typer": {"hierarch.cli"},
+    "ruamel": {"hierarch.spec"},
+}
+"""The one part of the library that imports a package."""
+
+
+def is_inside(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that code imports when it runs, inside of functions too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imported(node)
+
+
+def violations(package: Path) -> list[str]:
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        here = ".".join(file.relative_to(package.parent).with_suffix("").parts)
+        for module in imported(ast.parse(file.read_text())):
+            never = [no for part, no in NEVER.items() if is_inside(here, {part})]
+            only = [places for name, places in ONLY.items() if is_inside(module, {name})]
+            if any(is_inside(module, no) for no in never):
+                found.append(f"{here} imports {module}")
+            if any(not is_inside(here, places) for places in only):
+                found.append(f"{here} imports {module}")
+    return found
+
+
+def test_imports_point_one_way():
+    assert violations(PACKAGE) == []
+
+
+def test_every_file_is_looked_at():
+    looked_at = {file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py")}
+    assert {"spec", "model", "mixers", "complexity", "report.py", "cli"} <= looked_at
+    counter = ast.parse((PACKAGE / "complexity" / "counter.py").read_text())
+    assert any(is_inside(module, {"fvcore"}) for module in imported(counter))
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "imports"),
+    [
+        ("spec/base.py", "import torch", "torch"),
+        ("spec/base.py", "from torch import nn", "torch.nn"),
+        ("spec/load.py", "def late():\n    import torch.nn as nn", "torch.nn"),
+        ("spec/load.py", "from hierarch.mixers.pooling import Pooling", "hierarch.mixers.pooling"),
+        ("spec/load.py", "from hierarch import model", "hierarch.model"),
+        ("spec/claim.py", "import hierarch.report", "hierarch.report"),
+        ("errors.py", "from hierarch.spec import base", "hierarch.spec.base"),
+        ("mixers/new.py", "from hierarch.complexity import count", "hierarch.complexity.count"),
+        ("model/backbone.py", "try:\n    import hierarch.cli\nfinally:\n    pass", "hierarch.cli"),
+        ("norms/new.py", "from hierarch.weights import load_weights", "hierarch.weights.load"),
+        ("complexity/measure.py", "from hierarch.cli import common", "hierarch.cli.common"),
+        ("complexity/measure.py", "import fvcore.nn", "fvcore.nn"),
+        ("complexity/measure.py", "import rich", "rich"),
+        ("report.py", "import typer", "typer"),
+        ("report.py", "import torch", "torch"),
+        ("weights/load.py", "from ruamel.yaml import YAML", "ruamel.yaml"),
+    ],
+)
+def test_an_import_the_other_way_is_found(tmp_path, file, code, imports):
+    path = tmp_path / "hierarch" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"import math\n{code}\n")
+    [found] = violations(tmp_path / "hierarch")
+    module = file.removesuffix(".py").replace("/", ".")
+    assert found.startswith(f"hierarch.{module} imports {imports}")
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("spec/parts.py", "if TYPE_CHECKING:\n    from torch import nn"),
+        ("spec/parts.py", "import torchlike"),
+        ("mixers/new.py", "import torch\nfrom hierarch.spec.parts import MixerSpec"),
+        ("complexity/counter.py", "from fvcore.nn import jit_analysis"),
+        ("complexity/measure.py", "from hierarch.report import Report"),
+        ("cli/common.py", "import typer, rich\nfrom hierarch.report import table"),
+    ],
+)
+def test_an_import_the_right_way_is_not(tmp_path, file, code):
+    path = tmp_path / "hierarch" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(code)
+    assert violations(tmp_path / "hierarch") == []
