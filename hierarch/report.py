@@ -105,6 +105,9 @@ class Report:
         fit = "one area measured, no fit"
         if self.exponent is not None:
             fit = f"MACs ~ pixels^{self.exponent:.4f}, R² = {self.r2:.6f}, without the head"
+            areas = [size.pixels for size in self.sizes]
+            if max(areas) < 2 * min(areas):
+                fit += "; the areas differ by less than x 2, so padding can outweigh growth"
         style = {"linear": "bold green", "superlinear": "bold red"}.get(self.verdict, "bold yellow")
         return Group(
             Text.assemble((self.name, "bold"), f"  {self.params:,} parameters"),

@@ -26,6 +26,12 @@ def fresh_compiler():
     torch.compiler.reset()
 
 
+def shifted_block(mixer, **fields):
+    """A network of one block, whose windows are shifted."""
+    entry = {"type": mixer, "head_dim": 4, "window_size": 4, "shift_size": 2, **fields}
+    return perturb(hierarch.build(tiny() | {"mixer": entry, "stages": [{"dim": 8, "depth": 1}]}))
+
+
 def assert_same(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -58,7 +64,7 @@ def test_compiled_in_training_with_checkpointing():
 
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 def test_compiled_once_for_changing_sizes(mixer):
-    model = perturb(hierarch.build(tiny(mixer, stages=STAGES[:1])))
+    model = shifted_block(mixer)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
     with torch.no_grad():
         compiled(noise(2, 3, 75, 101))
@@ -106,11 +112,10 @@ def test_one_export_serves_every_size_of_maps(mixer):
 @pytest.mark.parametrize("small_map", ["pad_shift", "clamp", "clamp_both"])
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 def test_one_export_serves_every_size_under_every_rule(mixer, small_map):
-    spec = tiny(mixer, stages=STAGES[:1], head=HEAD)
-    model = perturb(hierarch.build(hierarch.swap(spec, {"type": mixer, "small_map": small_map})))
     # torch's own attention makes a case apart of a window that is clamped to one token
     clamped = mixer == "window_attention" and small_map.startswith("clamp")
-    assert_one_export_serves(model, SIZES[1:-1] if clamped else SIZES)
+    sizes = SIZES[1:-1] if clamped else SIZES
+    assert_one_export_serves(shifted_block(mixer, small_map=small_map), sizes)
 
 
 @pytest.mark.parametrize("mixer", ["global_attention", "pooling", "identity"])
@@ -129,7 +134,7 @@ def test_a_resized_position_is_exported():
 
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 def test_a_plain_export_serves_sizes_of_several_windows(mixer):
-    model = perturb(hierarch.build(tiny(mixer, stages=STAGES[:1], head=HEAD)))
+    model = shifted_block(mixer)
     dims = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     exported = torch.export.export(model, (noise(2, 3, 75, 101),), dynamic_shapes=(dims,)).module()
     with torch.no_grad():

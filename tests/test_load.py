@@ -44,7 +44,7 @@ def test_a_bad_text_is_refused_with_its_place(case, tmp_path, monkeypatch):
     from_file = refusal(file)
     assert from_file.startswith(str(file))
     assert re.search(expected, from_file), from_file
-    if isinstance(text, str):
+    if isinstance(text, str) and len(text) < 5_000:
         from_text = refusal(text, lambda text: hierarch.loads(text, source=str(file)))
         assert from_text == from_file
     assert os.listdir(tmp_path) == ["spec.yaml"]  # nothing of it ran

@@ -55,12 +55,30 @@ def test_out_indices_choose_the_maps(extractor):
 
 
 def test_output_norms_exist_only_for_out_indices():
-    model = hierarch.build(tiny(out_indices=[1]))
-    assert [isinstance(stage.norm, nn.LayerNorm) for stage in model.stages] == [False, True, False]
+    model = hierarch.build(tiny(out_indices=[0, 2]))
+    assert [isinstance(stage.norm, nn.LayerNorm) for stage in model.stages] == [True, False, True]
     assert not list(model.norm.parameters())
     headed = hierarch.build(tiny(head=HEAD))
     assert not any(isinstance(stage.norm, nn.LayerNorm) for stage in headed.stages)
     assert isinstance(headed.norm, nn.LayerNorm)
+
+
+def test_no_stage_is_built_after_the_last_output():
+    images = noise(1, 3, 40, 40)
+    whole = hierarch.build(tiny(drop_path_rate=0.3)).eval()
+    cut = hierarch.build(tiny(drop_path_rate=0.3, out_indices=[0, 1])).eval()
+    assert len(cut.stages) == 2
+    assert cut.feature_info.channels() == [8, 16]
+    assert [b.drop_path1.rate for b in cut.stages[1].blocks] == [
+        b.drop_path1.rate for b in whole.stages[1].blocks
+    ]
+    assert hierarch.load_weights(cut, whole.state_dict()).ignored
+    same(cut(images), whole(images)[:2])
+    report = hierarch.measure(cut.spec, [40]).sizes[0]
+    assert report.macs == report.claimed_macs
+    with torch.enable_grad():
+        torch.stack([map_.mean() for map_ in cut(images)]).sum().backward()
+    assert all(parameter.grad is not None for parameter in cut.parameters())
 
 
 def test_forward_is_features_then_head(classifier):

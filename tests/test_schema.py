@@ -1,5 +1,6 @@
 """The JSON Schema: what an editor completes from, for every part that is registered."""
 
+import functools
 import json
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,13 +20,9 @@ FILES = sorted(SPECS.rglob("*.yaml"))
 KINDS = ("mixer", "norm", "stem", "downsample")
 
 
-@pytest.fixture(scope="module")
-def schema():
-    return hierarch.schema()
-
-
-@pytest.fixture(scope="module")
-def validator(schema):
+@functools.cache
+def validator():
+    schema = hierarch.schema()
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 
@@ -35,8 +32,8 @@ def read(text):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_preset_is_valid(file, validator):
-    validator.validate(read(file.read_text()))
+def test_every_preset_is_valid(file):
+    validator().validate(read(file.read_text()))
 
 
 @pytest.mark.parametrize(
@@ -61,29 +58,28 @@ def test_every_preset_is_valid(file, validator):
         ("head: {num_classes: 1000}", "position_embedding: {type: absolute}"),
     ],
 )
-def test_a_broken_preset_is_not(old, new, validator):
+def test_a_broken_preset_is_not(old, new):
     text = (SPECS / "swin_tiny.yaml").read_text()
     assert old in text
-    assert validator.is_valid(read(text))
-    assert not validator.is_valid(read(text.replace(old, new)))
+    assert validator().is_valid(read(text))
+    assert not validator().is_valid(read(text.replace(old, new)))
 
 
-def test_a_network_without_stages_is_not_valid(validator):
-    assert validator.is_valid(read(IDENTITY + STAGES))
-    assert not validator.is_valid(read(IDENTITY))
-    assert not validator.is_valid(read(IDENTITY + "stages: []"))
+def test_a_network_without_stages_is_not_valid():
+    assert validator().is_valid(read(IDENTITY + STAGES))
+    assert not validator().is_valid(read(IDENTITY))
+    assert not validator().is_valid(read(IDENTITY + "stages: []"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(backbones())
 def test_any_valid_spec_is_valid_as_it_is_written_and_as_it_is_dumped(data):
-    validator = Draft202012Validator(hierarch.schema())
-    validator.validate(data)
-    validator.validate(read(hierarch.dump(hierarch.load(data))))
+    validator().validate(data)
+    validator().validate(read(hierarch.dump(hierarch.load(data))))
 
 
-def test_the_file_beside_the_presets_is_the_schema(schema):
-    assert json.loads((SPECS / "schema.json").read_text()) == schema
+def test_the_file_beside_the_presets_is_the_schema():
+    assert json.loads((SPECS / "schema.json").read_text()) == hierarch.schema()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -94,7 +90,8 @@ def test_the_first_line_of_a_preset_points_an_editor_at_the_schema(file):
     assert (file.parent / first.removeprefix(start)).resolve() == SPECS / "schema.json"
 
 
-def test_every_part_and_every_field_has_hover_text(schema):
+def test_every_part_and_every_field_has_hover_text():
+    schema = hierarch.schema()
     definitions = schema["$defs"]
     for kind in KINDS:
         for name in registry.names(kind):
@@ -111,8 +108,8 @@ def test_every_part_and_every_field_has_hover_text(schema):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_registered_part_can_be_completed_by_name_and_as_a_mapping(kind, schema):
-    bare, *mappings = schema["$defs"][kind]["anyOf"]
+def test_every_registered_part_can_be_completed_by_name_and_as_a_mapping(kind):
+    bare, *mappings = hierarch.schema()["$defs"][kind]["anyOf"]
     names = registry.names(kind)
     assert bare["enum"] == names
     assert mappings == [{"$ref": f"#/$defs/{kind}.{name}"} for name in names]

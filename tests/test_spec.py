@@ -151,6 +151,11 @@ def test_all_stages_are_outputs_where_there_is_no_head_and_none_where_there_is()
     assert normed == [True, False, True]
 
 
+def test_a_stage_after_the_last_output_is_not_planned():
+    shortened = spec(out_indices=[1], drop_path_rate=0.5).plan()
+    assert shortened == spec(out_indices=[1, 2], drop_path_rate=0.5).plan()[:2]
+
+
 @pytest.mark.parametrize("indices", [[], [0, 0], [1, 0], [3], [-1]])
 def test_out_indices_are_rising_numbers_of_stages(indices):
     expected = r"out_indices: should be rising numbers of stages from 0 to 2, got \["

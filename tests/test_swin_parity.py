@@ -23,7 +23,7 @@ def outputs(model, images):
 
 TORCHVISION = {"swin_t": "swin_tiny", "swin_s": "swin_small", "swin_b": "swin_base"}
 # the last two leave maps smaller than the window, down to 2x10 and 1x1
-SIZES = [(224, 224), (256, 320), (236, 244), (36, 300), (16, 24)]
+SIZES = [(224, 224), (256, 320), (36, 300), (16, 24)]
 
 
 @pytest.fixture(scope="module", params=TORCHVISION)
@@ -45,12 +45,18 @@ def test_torchvision_logits(torchvision_pair, size):
     torch.testing.assert_close(outputs(ours, images), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_torchvision_logits_in_float64(size):
+@pytest.fixture(scope="module")
+def float64_pair():
     theirs = perturb(torchvision.models.swin_t(), std=0.05).double()
     ours = hierarch.build("swin_tiny").double().eval()
     hierarch.load_weights(ours, theirs.state_dict())
-    images = noise(2, 3, *size, dtype=torch.float64)
+    return theirs, ours
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_torchvision_logits_in_float64(float64_pair, size):
+    theirs, ours = float64_pair
+    images = noise(1, 3, *size, dtype=torch.float64)
     expected = outputs(theirs, images)
     torch.testing.assert_close(outputs(ours, images), expected, atol=1e-10, rtol=0)
 

@@ -61,6 +61,6 @@ def _words(mixer: MixerSpec) -> str:
         f"{name}={value}"
         for name, (field, value) in fields.items()
         if name != "type" and value is not None
-        if value != field.default or type(value) is int
+        if value != field.default or (type(value) is int and value)
     ]
     return " ".join([mixer.type, *shown])

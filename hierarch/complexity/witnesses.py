@@ -79,7 +79,8 @@ def _checked(size: int | Sequence[int]) -> Pair:
 
 
 def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> SizeReport:
-    parts = [dict.fromkeys(PARTS, 0) for _ in spec.stages]
+    plan = spec.plan()
+    parts = [dict.fromkeys(PARTS, 0) for _ in plan]
     for module in counts.macs:
         if found := _PART.fullmatch(module):
             stage, name = found.groups()
@@ -95,7 +96,7 @@ def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> Siz
             parts=parts[i],
             claimed_parts=claimed.stages[i].parts,
         )
-        for i, stage in enumerate(spec.stages)
+        for i, stage in enumerate(plan)
     )
     report = SizeReport(
         size=size,

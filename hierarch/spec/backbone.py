@@ -86,7 +86,9 @@ def _none_is_null(value: Any) -> Any:
 
 Position = Annotated[
     AbsolutePositionSpec | None,
-    BeforeValidator(_none_is_null, json_schema_input_type=AbsolutePositionSpec | Literal["none"]),
+    BeforeValidator(
+        _none_is_null, json_schema_input_type=AbsolutePositionSpec | Literal["none"] | None
+    ),
 ]
 
 
@@ -144,7 +146,8 @@ class BackboneSpec(Spec):
     position_embedding: Position = None
     """none, or a learned vector per position: {type: absolute, grid: [56, 56]}."""
     out_indices: tuple[Annotated[int, Strict()], ...] | None = None
-    """The stages, from 0, whose maps a network without a head returns; all by default."""
+    """The stages, from 0, whose maps a network without a head returns; all by default. A stage
+    after the last of them is not built."""
     head: HeadSpec | None = None
     """The classifier; leave it out for a feature extractor."""
 
@@ -198,7 +201,8 @@ class BackboneSpec(Spec):
         return tuple(range(len(self.stages))) if self.out_indices is None else self.out_indices
 
     def plan(self) -> tuple[StagePlan, ...]:
-        """The stages with every default filled in."""
+        """The stages with every default filled in, up to the last one whose map is used."""
+        used = 1 + (max(self.outputs) if self.outputs else len(self.stages) - 1)
         last = max(1, sum(stage.depth for stage in self.stages) - 1)
         plans: list[StagePlan] = []
         block, in_dim = 0, self.stages[0].dim
@@ -222,7 +226,7 @@ class BackboneSpec(Spec):
                 )
             )
             block, in_dim = block + stage.depth, stage.dim
-        return tuple(plans)
+        return tuple(plans[:used])
 
 
 def _part(kind: str, name: str) -> Any:

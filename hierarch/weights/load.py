@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hierarch.errors import WeightsError
-from hierarch.model.backbone import Backbone
+from hierarch.model.backbone import Backbone, build
+from hierarch.spec.backbone import BackboneSpec, HeadSpec
 from hierarch.weights.layouts import LAYOUTS, WORKED_OUT, Layout
 
 _OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
-_HEAD = re.compile(r"(norm|head)\.")
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LoadReport:
     initialized: tuple[str, ...]
     """Our names of output norms that the checkpoint does not have; they stay as they were."""
     ignored: tuple[str, ...]
-    """The checkpoint's names of what was not used: worked-out buffers; the final norm and the
-    classifier, for a model without a head."""
+    """The checkpoint's names of what was not used: worked-out buffers; and for a model without a
+    head the final norm, the classifier, and the stages after its last output."""
 
 
 def load_weights(
@@ -57,8 +57,8 @@ def load_weights(
     fresh = [key for name, key in names.items() if name not in given and _OUTPUT_NORM.match(key)]
     missing = [name for name, key in names.items() if name not in given and key not in fresh]
     extra = [name for name in given if name not in names]
-    headless = model.spec.head is None
-    unused = [n for n in extra if WORKED_OUT.search(n) or (headless and _HEAD.match(n))]
+    beyond = {chosen.theirs(key) for key in _beyond(model.spec)}
+    unused = [name for name in extra if WORKED_OUT.search(name) or name in beyond]
     unknown = [name for name in extra if name not in unused]
     if missing or unknown:
         raise WeightsError(
@@ -69,6 +69,16 @@ def load_weights(
     fitted = {key: _fit(key, tensor, state[key]) for key, tensor in loaded.items()}
     model.load_state_dict({**state, **fitted})
     return LoadReport(chosen.name, tuple(fitted), tuple(fresh), tuple(unused))
+
+
+def _beyond(spec: BackboneSpec) -> set[str]:
+    """Our names of what a network without a head leaves out: the head, and the last stages."""
+    if spec.head:
+        return set()
+    with torch.device("meta"):
+        classifier = build(spec, head=HeadSpec(), out_indices=None)
+        outputs = build(spec, out_indices=None)
+    return {*classifier.state_dict(), *outputs.state_dict()}
 
 
 def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
