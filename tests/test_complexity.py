@@ -154,6 +154,19 @@ def test_the_smallest_size_without_padding_of_rectangles():
     assert measure(spec, [(12, 20)]).sizes[0].padding_macs == 0
 
 
+def test_windows_that_fit_only_huge_images_want_sizes():
+    stages = [
+        {"dim": 8, "depth": 1, "mixer": {"type": "window_mlp", "head_dim": 4, "window_size": size}}
+        for size in (61, 59, 53)
+    ]
+    spec = hierarch.load({"stages": stages})
+    with pytest.raises(hierarch.SpecError, match="give the sizes"):
+        measure(spec)
+    assert measure(spec, [64]).verdict == "linear"
+    one = hierarch.load({"stages": [stages[0] | {"dim": 8}, stages[1]]})
+    assert [size[0] // (4 * 2 * 61 * 59) for size in default_sizes(one)] == [1, 2]
+
+
 def test_padding_is_what_would_not_be_there_without_it():
     # 57 rows of tokens in windows of 7: 63, at the same cost per token
     mixer = {"type": "window_attention", "head_dim": 32, "window_size": 7}

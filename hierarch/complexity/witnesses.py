@@ -24,9 +24,17 @@ _PART_OF = {"downsample": "downsampling", "norm": "norm", "norm1": "norm", "norm
 
 
 def default_sizes(spec: BackboneSpec) -> list[Pair]:
-    """Four sizes by area, x 4 each, from the smallest at which nothing is padded."""
+    """Four sizes by area, x 4 each, from the smallest at which nothing is padded.
+
+    Raises `SpecError` where no image in bounds is large enough.
+    """
     h, w = base_size(spec)
-    return [(h * factor, w * factor) for factor in (1, 2, 4, 8)]
+    if max(h, w) > MAX_SIDE:
+        raise SpecError(
+            f"{spec.name}: no image of up to {MAX_SIDE} pixels a side fits its windows without "
+            "padding; give the sizes to measure at"
+        )
+    return [(h * n, w * n) for n in (1, 2, 4, 8) if max(h, w) * n <= MAX_SIDE]
 
 
 def measure(
