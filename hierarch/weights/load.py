@@ -45,19 +45,21 @@ def load_weights(
     """Read weights from a file (.safetensors, .pth, .pt, .bin) or a state dict into a model.
 
     The layout is told from the keys: "official" (microsoft/Swin-Transformer, Swin and Swin-MLP),
-    "torchvision", or the library's own, "hierarch". A pickle is read without running code. Raises
-    `WeightsError` for a file that cannot be read, a layout that is not recognized, and weights
-    that do not fit; the model is then unchanged.
+    "timm", "torchvision", "huggingface" (transformers' Swin), or the library's own, "hierarch". A
+    pickle is read without running code. Raises `WeightsError` for a file that cannot be read, a
+    layout that is not recognized, and weights that do not fit; the model is then unchanged.
     """
     given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     given = _unwrap(given)
     chosen = _layout(layout, given)
+    given = {chosen.spelled(name): tensor for name, tensor in given.items()}
     state = model.state_dict()
-    names = {chosen.theirs(key): key for key in state}
-    fresh = [key for name, key in names.items() if name not in given and _OUTPUT_NORM.match(key)]
-    missing = [name for name, key in names.items() if name not in given and key not in fresh]
-    extra = [name for name in given if name not in names]
-    beyond = {chosen.theirs(key) for key in _beyond(model.spec)}
+    names = {key: chosen.pieces(key) for key in state}
+    fresh = [k for k, pieces in names.items() if _OUTPUT_NORM.match(k) and pieces[0] not in given]
+    wanted = {name: key for key, pieces in names.items() if key not in fresh for name in pieces}
+    missing = [name for name in wanted if name not in given]
+    extra = [name for name in given if name not in wanted]
+    beyond = {name for key in _beyond(model.spec) for name in chosen.pieces(key)}
     unused = [name for name in extra if WORKED_OUT.search(name) or name in beyond]
     unknown = [name for name in extra if name not in unused]
     if missing or unknown:
@@ -65,8 +67,11 @@ def load_weights(
             f"the {chosen.name} checkpoint does not fit {model.spec.name}: "
             f"{_listed('missing', missing)}{_listed('left over', unknown)}"
         )
-    loaded = {key: given[name] for name, key in names.items() if name in given}
-    fitted = {key: _fit(key, tensor, state[key]) for key, tensor in loaded.items()}
+    fitted = {
+        key: _fit(key, _join(key, [given[name] for name in pieces]), state[key])
+        for key, pieces in names.items()
+        if key not in fresh
+    }
     model.load_state_dict({**state, **fitted})
     return LoadReport(chosen.name, tuple(fitted), tuple(fresh), tuple(unused))
 
@@ -79,6 +84,15 @@ def _beyond(spec: BackboneSpec) -> set[str]:
         classifier = build(spec, head=HeadSpec(), out_indices=None)
         outputs = build(spec, out_indices=None)
     return {*classifier.state_dict(), *outputs.state_dict()}
+
+
+def _join(key: str, pieces: list[Tensor]) -> Tensor:
+    if len(pieces) == 1:
+        return pieces[0]
+    shapes = {tuple(piece.shape) for piece in pieces}
+    if len(shapes) != 1 or () in shapes:
+        raise WeightsError(f"{key}'s parts should have one shape, got {sorted(shapes)}")
+    return torch.cat(pieces)
 
 
 def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
@@ -130,7 +144,11 @@ def _layout(name: str, given: Mapping[str, Tensor]) -> Layout:
         if name not in LAYOUTS:
             raise WeightsError(f"unknown layout {name!r}; known: auto, {', '.join(LAYOUTS)}")
         return LAYOUTS[name]
-    fitting = [layout for layout in LAYOUTS.values() if layout.recognizes(given.keys())]
+    fitting = [
+        layout
+        for layout in LAYOUTS.values()
+        if layout.recognizes({layout.spelled(key) for key in given})
+    ]
     if len(fitting) != 1:
         found = " and ".join(layout.name for layout in fitting) or f"none of {', '.join(LAYOUTS)}"
         raise WeightsError(f"which layout? The keys fit {found}; {_listed('seen', list(given))}")
