@@ -3,6 +3,7 @@
 Fences of one file share a namespace and a throwaway working directory. See docs/fences.py.
 """
 
+import os
 import sys
 from contextlib import ExitStack, contextmanager
 from doctest import ELLIPSIS
@@ -14,6 +15,9 @@ from sybil.parsers.rest import DocTestParser
 
 import hierarch
 from hierarch.spec import registry
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core; read when torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent / "docs"))
 import fences
