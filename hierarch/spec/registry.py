@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from hierarch.errors import SpecError
 from hierarch.spec.base import fault, nearest, shown
 from hierarch.spec.parts import Part
 
@@ -48,17 +49,32 @@ def names(kind: str) -> list[str]:
 
 
 def get(kind: str, name: str) -> type[Part]:
-    """The spec class of a part. Raises `KeyError`, with the nearest name, where there is none."""
+    """The spec class of a part.
+
+    Raises `KeyError`, with the nearest name, where there is none, and `SpecError` for a package
+    whose part cannot be loaded.
+    """
     if name not in _registered.get(kind, {}):
         if name in _builtin(kind):
             importlib.import_module(f"hierarch.{kind}s.{name}")
         else:
             for entry in entry_points(group=f"hierarch.{kind}s", name=name):
-                register(entry.load())
+                _load(entry, kind)
     try:
         return _registered[kind][name]
     except KeyError:
         raise KeyError(f"unknown {kind} {shown(name)}, {nearest(name, names(kind))}") from None
+
+
+def _load(entry: EntryPoint, kind: str) -> None:
+    where = f"{kind} {entry.name!r}, which the entry point {entry.value!r} promises"
+    try:
+        cls = entry.load()
+    except Exception as error:  # another package's code may fail in any way
+        raise SpecError(f"{where}, cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Part) and cls.kind == kind):
+        raise SpecError(f"{where}, is no {kind}'s spec")
+    register(cls)
 
 
 def _builtin(kind: str) -> list[str]:

@@ -1,0 +1,93 @@
+"""Mixers that another package brings, by the entry-point group `hierarch.mixers`."""
+
+import sys
+
+import pytest
+
+import hierarch
+from hierarch.spec import registry
+from hierarch.testing import check_mixer
+
+PLUGIN = """
+from typing import Literal
+from torch import nn
+import hierarch
+
+@hierarch.register
+class TransposeSpec(hierarch.MixerSpec):
+    "Swaps height and width twice."
+    type: Literal["transpose"] = "transpose"
+
+    def macs(self, *, dim, grid):
+        return 0
+
+    def build(self, dim):
+        return Transpose()
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2).transpose(1, 2).clone()
+
+class NoMixer:
+    pass
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a package with these entry points, for the length of a test."""
+
+    def install(**entries):
+        (tmp_path / "plugin_of_ours.py").write_text(PLUGIN)
+        info = tmp_path / "plugin_of_ours-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: plugin-of-ours\nVersion: 1\n"
+        )
+        lines = [f"{name} = {value}" for name, value in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[hierarch.mixers]", *lines]) + "\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield install
+    sys.modules.pop("plugin_of_ours", None)
+    registry._registered["mixer"].pop("transpose", None)
+
+
+def spec(mixer):
+    return {"stages": [{"dim": 8, "depth": 1}], "mixer": mixer}
+
+
+def test_an_installed_mixer_is_first_class(install, run):
+    install(transpose="plugin_of_ours:TransposeSpec")
+    assert "plugin_of_ours" not in sys.modules
+    assert "transpose" in registry.names("mixer")
+    assert hierarch.measure(spec("transpose"), [32]).verdict == "linear"
+    assert "mixer.transpose" in hierarch.schema()["$defs"]
+    assert hierarch.swap("swin_tiny", "transpose").mixer[0].type == "transpose"
+    check_mixer("transpose")
+    status, out, _ = run("mixers", "--format", "csv")
+    assert status == 0
+    assert "transpose" in out
+
+
+def test_without_the_package_the_mixer_is_unknown():
+    with pytest.raises(hierarch.SpecError, match="unknown mixer 'transpose'"):
+        hierarch.load(spec("transpose"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no_such_module:Spec", "cannot be loaded: ModuleNotFoundError"),
+        ("plugin_of_ours:Missing", "cannot be loaded: AttributeError"),
+        ("plugin_of_ours:NoMixer", "is no mixer's spec"),
+    ],
+)
+def test_a_broken_package_is_named(install, run, tmp_path, value, message):
+    install(broken=value)
+    with pytest.raises(hierarch.SpecError, match=f"{value}.*{message}"):
+        hierarch.load(spec("broken"))
+    assert hierarch.load(spec("pooling")).mixer[0].type == "pooling"
+    status, out, err = run("mixers")
+    assert (status, out) == (2, "")
+    assert message in err
