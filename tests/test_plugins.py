@@ -41,9 +41,7 @@ def install(tmp_path, monkeypatch):
         (tmp_path / "plugin_of_ours.py").write_text(PLUGIN)
         info = tmp_path / "plugin_of_ours-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(
-            "Metadata-Version: 2.1\nName: plugin-of-ours\nVersion: 1\n"
-        )
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-ours\nVersion: 1\n")
         lines = [f"{name} = {value}" for name, value in entries.items()]
         (info / "entry_points.txt").write_text("\n".join(["[hierarch.mixers]", *lines]) + "\n")
         monkeypatch.syspath_prepend(tmp_path)

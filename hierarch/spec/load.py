@@ -153,7 +153,9 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
             data = None
         path.append(key)
     found = details["input"]
-    message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Input "))
+    message = _MESSAGES.get(
+        details["type"], str(details["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    )
     message = (
         message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
     )
