@@ -10,6 +10,7 @@ import typer
 from hierarch.cli.common import numbers, set_option, spec_argument
 
 if TYPE_CHECKING:
+    from hierarch.spec.overrides import Assignment
     from hierarch.spec.swap import Swap
 
 
@@ -34,29 +35,20 @@ def swap(
     """
     from hierarch.errors import SpecError
     from hierarch.files import write_text
-    from hierarch.spec.load import dump, find, loads, round_trip, to_yaml, validate
-    from hierarch.spec.load import read as read_document
+    from hierarch.spec.load import dump, read, validate
     from hierarch.spec.overrides import assign, parse_assignment
     from hierarch.spec.swap import explain
 
     assignments = [parse_assignment(text) for text in set or ()]
     fields = {keys[1]: value for keys, value in assignments if _is_mixer_field(keys)}
     rest = [assignment for assignment in assignments if not _is_mixer_field(assignment[0])]
-    document = read_document(spec)
+    document = read(spec)
     assign(document.data, rest)
     wanted = numbers(stages, "--stages") if stages is not None else None
     swapped = explain(validate(document), {**fields, "type": mixer}, wanted)
 
-    source = round_trip().load(find(spec).read_text("utf-8-sig"))
-    assign(source, rest)
-    _lay_out(source)
-    _edit(source, swapped)
-    text = to_yaml(source)
-    try:
-        kept = loads(text) == swapped.spec
-    except SpecError:
-        kept = False
-    if not kept:  # an anchor, say, that a swapped stage shares with one that is not
+    text = _rewritten(spec, rest, swapped)
+    if text is None:
         text = dump(swapped.spec)
         typer.echo("the source's layout and comments could not be kept", err=True)
     for note in swapped.notes:
@@ -72,6 +64,26 @@ def swap(
 
 def _is_mixer_field(keys: list[str]) -> bool:
     return len(keys) == 2 and keys[0] == "mixer"
+
+
+def _rewritten(spec: str, assignments: list[Assignment], swapped: Swap) -> str | None:
+    """The source's text with the swap in it; None where that would say something else.
+
+    It would where an anchor is shared by a stage that is swapped and one that is not.
+    """
+    from hierarch.errors import SpecError
+    from hierarch.spec.load import find, loads, round_trip, to_yaml
+    from hierarch.spec.overrides import assign
+
+    source = round_trip().load(find(spec).read_text("utf-8-sig"))
+    assign(source, assignments)
+    _lay_out(source)
+    _edit(source, swapped)
+    text = to_yaml(source)
+    try:
+        return text if loads(text) == swapped.spec else None
+    except SpecError:
+        return None
 
 
 def _lay_out(source: Any) -> None:
