@@ -133,7 +133,7 @@ def test_a_third_partys_mixer_is_in_the_schema(monkeypatch):
             return 0
 
         def build(self, dim):
-            raise NotImplementedError
+            raise NotImplementedError  # a schema builds nothing
 
     made = hierarch.schema()
     assert made["$defs"]["mixer.twirl"]["properties"]["turns"]["description"] == "How often."

@@ -130,6 +130,13 @@ def test_hugging_faces_model_has_no_output_norms(images):
     assert_same(final.flatten(1, 2), theirs(images).last_hidden_state)
 
 
+def test_a_weight_under_two_names_is_refused(hugging_face):
+    state = dict(hugging_face.state_dict())
+    state["layernorm.weight"] = torch.zeros(16)
+    with pytest.raises(hierarch.WeightsError, match="one weight has several names: seen 2"):
+        classifier(state, "huggingface")
+
+
 def test_parts_of_other_shapes_are_refused(hugging_face):
     state = dict(hugging_face.state_dict())
     key = "swin.encoder.layers.0.blocks.0.attention.k_proj.weight"

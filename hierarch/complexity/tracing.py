@@ -20,7 +20,7 @@ from hierarch.errors import CountError
 
 _CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 _TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
-_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]  # a C slot
 _SIZE = torch.Tensor.size
 _set_tracing_state: Callable[[Any], None] = vars(torch._C)["_set_tracing_state"]
 

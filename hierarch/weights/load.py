@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,11 @@ def load_weights(
     given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     given = _unwrap(given)
     chosen = _layout(layout, given)
-    given = {chosen.spelled(name): tensor for name, tensor in given.items()}
+    spelled = {name: chosen.spelled(name) for name in given}
+    uses = Counter(spelled.values())
+    if twice := [name for name, key in spelled.items() if uses[key] > 1]:
+        raise WeightsError(f"one weight has several names: {_listed('seen', twice)}")
+    given = {spelled[name]: tensor for name, tensor in given.items()}
     state = model.state_dict()
     names = {key: chosen.pieces(key) for key in state}
     fresh = [k for k, pieces in names.items() if _OUTPUT_NORM.match(k) and pieces[0] not in given]
