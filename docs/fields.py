@@ -7,8 +7,9 @@ from pydantic_core import PydanticUndefined
 
 import hierarch
 from hierarch.spec import registry
-from hierarch.spec.backbone import AbsolutePositionSpec, HeadSpec
+from hierarch.spec.backbone import AbsolutePositionSpec
 from hierarch.spec.base import Spec
+from hierarch.spec.head import HeadSpec
 
 BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

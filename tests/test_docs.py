@@ -10,11 +10,11 @@ import figures
 import pytest
 
 from hierarch.spec import registry
+from hierarch.spec.parts import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SPEC = (ROOT / "docs" / "spec.md").read_text("utf-8")
-KINDS = ("mixer", "norm", "stem", "downsample")
 PARTS = [(kind, name) for kind in KINDS for name in fields.builtin(kind)]
 
 

@@ -14,10 +14,10 @@ from strategies import backbones
 
 import hierarch
 from hierarch.spec import registry
+from hierarch.spec.parts import KINDS
 
 SPECS = Path(__file__).parents[1] / "specs"
 FILES = sorted(SPECS.rglob("*.yaml"))
-KINDS = ("mixer", "norm", "stem", "downsample")
 
 
 @functools.cache

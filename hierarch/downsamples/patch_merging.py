@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hierarch.model.layers import Linear
 from hierarch.model.windows import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
-from hierarch.spec.base import Pair, ceil_div, tokens
+from hierarch.spec.base import Flag, Pair, ceil_div, tokens
 from hierarch.spec.parts import DownsampleSpec, NormSpec
 from hierarch.spec.registry import PartOf, register
 
@@ -26,6 +26,8 @@ class PatchMergingSpec(DownsampleSpec):
     """Patch merging."""
     norm: Annotated[NormSpec, PartOf("norm")] = LayerNormSpec()
     """Applied to the joined tokens."""
+    norm_last: Flag = False
+    """The norm after the projection, as in Swin V2, rather than before it."""
 
     def stride(self) -> Pair:
         return (2, 2)
@@ -35,28 +37,35 @@ class PatchMergingSpec(DownsampleSpec):
         return ceil_div(h, 2), ceil_div(w, 2)
 
     def macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
-        merged = self.grid(grid)
-        return tokens(merged) * 4 * in_dim * dim + self.norm.macs(dim=4 * in_dim, grid=merged)
+        merged, normed = self.grid(grid), self._normed_dim(in_dim, dim)
+        return tokens(merged) * 4 * in_dim * dim + self.norm.macs(dim=normed, grid=merged)
+
+    def _normed_dim(self, in_dim: int, dim: int) -> int:
+        return dim if self.norm_last else 4 * in_dim
 
     def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
         padded = 4 * tokens(self.grid(grid))
         return self.macs(in_dim=in_dim, dim=dim, grid=grid) * (padded - tokens(grid)) // padded
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
-        return PatchMerging(in_dim, dim, norm=self.norm.build(4 * in_dim))
+        norm = self.norm.build(self._normed_dim(in_dim, dim))
+        return PatchMerging(in_dim, dim, norm=norm, norm_last=self.norm_last)
 
 
 class PatchMerging(nn.Module):
     """(B, H, W, in_dim) -> (B, ceil(H / 2), ceil(W / 2), dim)."""
 
-    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module) -> None:
+    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module, norm_last: bool) -> None:
         super().__init__()
         self.norm = norm
+        self.norm_last = norm_last
         self.reduction = Linear(4 * in_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, (2, 2))
         # column-major, as published: (0, 0), (1, 0), (0, 1), (1, 1)
         x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
-        merged: Tensor = self.reduction(self.norm(x))
+        merged: Tensor = (
+            self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
+        )
         return merged

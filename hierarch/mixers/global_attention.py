@@ -23,6 +23,8 @@ class GlobalAttentionSpec(HeadedSpec):
     """Global attention, ViT's and DeiT's: quadratic in the image's area."""
     qkv_bias: Flag = True
     """A bias on queries, keys and values."""
+    proj_bias: Flag = True
+    """A bias on what comes out."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # Swin, eq. (1), N = hw: 4NC^2 + 2N^2C
@@ -30,7 +32,12 @@ class GlobalAttentionSpec(HeadedSpec):
         return 4 * n * dim**2 + 2 * n**2 * dim
 
     def build(self, dim: int) -> nn.Module:
-        return GlobalAttention(dim, num_heads=self.heads(dim), qkv_bias=self.qkv_bias)
+        return GlobalAttention(
+            dim,
+            num_heads=self.heads(dim),
+            qkv_bias=self.qkv_bias,
+            proj_bias=self.proj_bias,
+        )
 
 
 class GlobalAttention(SelfAttention):

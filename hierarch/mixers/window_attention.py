@@ -9,13 +9,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.attention import SelfAttention
-from hierarch.model.windows import copied, is_zero, merge, pad, pad_to_multiple, partition, roll
-from hierarch.spec.base import Flag, Pair, ceil_div, pair, tokens
+from hierarch.model.shifted_windows import in_windows
+from hierarch.model.windows import copied
+from hierarch.spec.base import Flag, Pair, pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import SmallMap, WindowedSpec, fit
-
-OTHER_REGION = -100.0
-"""Added, as published, to the logit of a pair of tokens that are no neighbors in the image."""
+from hierarch.spec.windows import SmallMap, WindowedSpec, fit, slots
 
 
 @register
@@ -33,20 +31,16 @@ class WindowAttentionSpec(WindowedSpec):
     position_bias: Literal["relative", "none"] = "relative"
     """relative: a learned bias per head and per offset of two tokens in a window."""
 
-    def slots(self, grid: Pair) -> int:
-        (h, w), ((wh, ww), _) = grid, self.fit(grid)
-        return ceil_div(h, wh) * wh * ceil_div(w, ww) * ww
-
     def macs(self, *, dim: int, grid: Pair) -> int:
         # eq. (2), with N = hw after padding and M^2 = tokens of a window: 4NC^2 + 2M^2NC
-        return self.slots(grid) * self._macs_per_slot(dim, grid)
+        return self._macs(dim, grid, slots(self.fit(grid)[0], grid))
 
     def padding_macs(self, *, dim: int, grid: Pair) -> int:
-        return (self.slots(grid) - tokens(grid)) * self._macs_per_slot(dim, grid)
+        return self._macs(dim, grid, slots(self.fit(grid)[0], grid) - tokens(grid))
 
-    def _macs_per_slot(self, dim: int, grid: Pair) -> int:
+    def _macs(self, dim: int, grid: Pair, count: int) -> int:
         window, _ = self.fit(grid)
-        return 4 * dim**2 + 2 * tokens(window) * dim
+        return count * (4 * dim**2 + 2 * tokens(window) * dim)
 
     def build(self, dim: int) -> nn.Module:
         return WindowAttention(
@@ -100,24 +94,15 @@ class WindowAttention(SelfAttention):
             self.relative_position_index.copy_(relative_position_index(self.window_size))
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        window, (down, right) = fit(
-            (h, w), self.window_size, self.shift_size, self.small_map, minimum=torch.sym_min
+        window, shift = fit(
+            (x.shape[1], x.shape[2]),
+            self.window_size,
+            self.shift_size,
+            self.small_map,
+            minimum=torch.sym_min,
         )
-        x = roll(pad_to_multiple(x, window), (-down, -right))
-        padded = (x.shape[1], x.shape[2])
-        x = self.attend(partition(x, window), self.mask(x, window, (down, right)))
-        x = roll(merge(x, window, padded), (down, right))
-        return pad(x, bottom=h - padded[0], right=w - padded[1])
-
-    def mask(self, x: Tensor, window: Pair, shift: Pair) -> Tensor | None:
-        """What to add to the logits of the grid x: (B*nW or 1, heads or 1, N, N)."""
         bias = self.position_bias(window)
-        if all(map(is_zero, shift)):
-            return bias
-        b, h, w, _ = x.shape
-        regions = shift_mask((h // window[0], w // window[1]), window, shift, like=x)
-        return (regions if bias is None else regions + bias).repeat(b, 1, 1, 1)
+        return in_windows(x, self.attend, window=window, shift=shift, bias=bias)
 
     def position_bias(self, window: Pair) -> Tensor | None:
         """The relative position bias of a window no larger than the table's: (1, heads, N, N)."""
@@ -138,21 +123,3 @@ def relative_position_index(window: Pair) -> Tensor:
     dx = x[:, None] - x[None, :] + w - 1
     rows = dy[:, None, :, None] * (2 * w - 1) + dx[None, :, None, :]
     return rows.reshape(h * w, h * w)
-
-
-def shift_mask(windows: Pair, window: Pair, shift: Pair, *, like: Tensor) -> Tensor:
-    """(nH*nW, 1, N, N): 0 between neighbors, -100 between what only the shift brought together.
-
-    Only the last window of an axis holds both ends of the image.
-    """
-
-    def apart(n: int, size: int, moved: int) -> Tensor:
-        """(n, size, size): whether two positions of a window come from different ends."""
-        end = torch.arange(size, device=like.device) >= size - moved
-        last = torch.arange(n, device=like.device) == n - 1
-        return last[:, None, None] & (end[:, None] != end[None, :])
-
-    rows, columns = map(apart, windows, window, shift)
-    either = rows[:, None, :, None, :, None] | columns[None, :, None, :, None, :]
-    count, size = tokens(windows), tokens(window)
-    return (either.to(like.dtype) * OTHER_REGION).reshape(count, 1, size, size)

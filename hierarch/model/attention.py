@@ -12,11 +12,11 @@ from hierarch.model.layers import Linear
 class SelfAttention(nn.Module):
     """Queries, keys and values from one projection, and a projection of what the heads found."""
 
-    def __init__(self, dim: int, *, num_heads: int, qkv_bias: bool) -> None:
+    def __init__(self, dim: int, *, num_heads: int, qkv_bias: bool, proj_bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
+        self.proj = Linear(dim, dim, bias=proj_bias)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, C), and a mask to add to the logits, (B or 1, heads or 1, N, N) -> (B, N, C)."""

@@ -9,12 +9,14 @@ from typing import Any, Literal, cast
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.layers import Linear
+from hierarch.model.head import Head
 from hierarch.model.position import AbsolutePosition
 from hierarch.model.stage import Stage
-from hierarch.spec.backbone import BackboneSpec, HeadSpec
+from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
+from hierarch.spec.head import HeadSpec
 from hierarch.spec.load import load, override
+from hierarch.spec.parts import NormSpec
 
 
 def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:
@@ -40,19 +42,6 @@ class FeatureInfo(list[dict[str, Any]]):
     strides = reduction
 
 
-class Head(nn.Module):
-    """(B, H, W, C), normed -> (B, num_classes): the mean over tokens, then a linear layer."""
-
-    def __init__(self, dim: int, *, num_classes: int, drop_rate: float) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(drop_rate)
-        self.fc = Linear(dim, num_classes) if num_classes else nn.Identity()
-
-    def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        x = self.drop(x.mean(dim=(1, 2)))
-        return x if pre_logits else self.fc(x)
-
-
 class Backbone(nn.Module):
     """Images (B, in_chans, H, W), any H and W, to logits (B, num_classes) where the spec has a
     head, else to a tuple of maps (B, C_i, H_i, W_i), one per index of `spec.outputs`.
@@ -75,14 +64,19 @@ class Backbone(nn.Module):
         self.drop = nn.Dropout(spec.drop_rate)
         self.stages = nn.ModuleList(map(Stage, plan))
         self.num_features = plan[-1].dim
-        # only a network with a head norms its last map here; an output has a norm of its own
-        self.norm = plan[-1].norm.build(self.num_features) if spec.head else nn.Identity()
+        # only a head's norm is here, before the mean; an output has a norm of its own
+        norms_map = spec.head is not None and not spec.head.pool_first
+        self.norm = self._head_norm().build(self.num_features) if norms_map else nn.Identity()
         self.head = self._head(spec.head)
+
+    def _head_norm(self) -> NormSpec:
+        own = self.spec.head.norm if self.spec.head else None
+        return own or self.spec.plan()[-1].norm
 
     def _head(self, head: HeadSpec | None) -> nn.Module:
         if head is None:
             return nn.Identity()
-        return Head(self.num_features, num_classes=head.num_classes, drop_rate=head.drop_rate)
+        return Head(self.num_features, head, norm=self._head_norm())
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.spec.head:

@@ -20,14 +20,16 @@ class Linear(nn.Linear):
 
 
 class Mlp(nn.Module):
-    """(..., dim) -> (..., dim): two linear layers with an exact GELU between them."""
+    """(..., dim) -> (..., dim): two linear layers with an activation between them."""
 
-    def __init__(self, dim: int, hidden_dim: int, *, drop_rate: float) -> None:
+    def __init__(
+        self, dim: int, hidden_dim: int, *, activation: nn.Module, bias: bool, drop_rate: float
+    ) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
-        self.act = nn.GELU()
+        self.fc1 = Linear(dim, hidden_dim, bias=bias)
+        self.act = activation
         self.drop = nn.Dropout(drop_rate)
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.drop(self.act(self.fc1(x)))
@@ -59,7 +61,7 @@ class DropPath(nn.Module):
 class LayerScale(nn.Module):
     """A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239, eq. 4)."""
 
-    def __init__(self, dim: int, init: float) -> None:
+    def __init__(self, dim: int, *, init: float) -> None:
         super().__init__()
         self.init = init
         self.gamma = nn.Parameter(torch.empty(dim))
@@ -70,3 +72,8 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
+
+
+def layer_scale(dim: int, init: float | None) -> nn.Module:
+    """A factor per channel that starts at `init`; none where that is None."""
+    return nn.Identity() if init is None else LayerScale(dim, init=init)

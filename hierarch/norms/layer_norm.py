@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, Strict
 from torch import nn
 
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 
 
 @register
 class LayerNormSpec(NormSpec):
-    """Layer normalization over each token's channels, with a learned scale and bias."""
+    """Layer normalization over each token's channels, with a learned scale."""
 
     formula: ClassVar[str] = "5NC"
     paper: ClassVar[str] = "Ba et al. 2016, arXiv:1607.06450, eq. (4)"
@@ -23,10 +23,12 @@ class LayerNormSpec(NormSpec):
     """Layer normalization."""
     eps: Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)] = 1e-5
     """Added to the variance."""
+    bias: Flag = True
+    """Whether there is a learned bias beside the learned scale."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 
     def build(self, dim: int) -> nn.Module:
-        return nn.LayerNorm(dim, eps=self.eps)
+        return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)

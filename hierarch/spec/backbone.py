@@ -7,11 +7,32 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from hierarch.spec.base import Depth, Dim, Name, Pair, Rate, Ratio, Side, Spec, fault, pair, tokens
-from hierarch.spec.parts import DownsampleSpec, MixerSpec, NormSpec, StemSpec
-from hierarch.spec.registry import PartOf
+from hierarch.spec.base import (
+    Depth,
+    Dim,
+    Flag,
+    Name,
+    Pair,
+    Rate,
+    Ratio,
+    Side,
+    Spec,
+    fault,
+    pair,
+    tokens,
+)
+from hierarch.spec.head import Activation, HeadSpec, Norm
+from hierarch.spec.parts import (
+    ActivationSpec,
+    BlockSpec,
+    DownsampleSpec,
+    MixerSpec,
+    NormSpec,
+    StemSpec,
+)
+from hierarch.spec.registry import PartOf, default
 
-Norm = Annotated[NormSpec, PartOf("norm")]
+Block = Annotated[BlockSpec, PartOf("block")]
 Downsample = Annotated[DownsampleSpec, PartOf("downsample")]
 Stem = Annotated[StemSpec, PartOf("stem")]
 
@@ -47,23 +68,20 @@ class StageSpec(Spec):
     """The stage's own mixers, cycled over its blocks."""
     downsample: Downsample | None = None
     """What opens the stage. The first stage has none unless it says so here."""
+    block: Block | None = None
+    """How a block joins mixer, MLP and norms."""
     mlp_ratio: Ratio | None = None
     """Width of the MLP's hidden layer, over dim."""
+    mlp_bias: Flag | None = None
+    """A bias in both layers of the MLP."""
+    activation: Activation | None = None
+    """The MLP's activation."""
     norm: Norm | None = None
     """The norm before the mixer and before the MLP, and after the stage where it is an output."""
     drop_rate: Rate | None = None
     """Dropout after the mixer and in the MLP."""
     layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     """Where the learned factor per channel of both residual branches starts."""
-
-
-class HeadSpec(Spec):
-    """A classifier on the mean over the last grid's tokens."""
-
-    num_classes: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 1000
-    """Classes; 0 for the mean features themselves, as in timm."""
-    drop_rate: Rate = 0.0
-    """Dropout before the classifier."""
 
 
 class AbsolutePositionSpec(Spec):
@@ -104,7 +122,10 @@ class StagePlan:
     """One per block."""
     drop_paths: tuple[float, ...]
     """One per block."""
+    block: BlockSpec
     hidden_dim: int
+    mlp_bias: bool
+    activation: ActivationSpec
     norm: NormSpec
     drop_rate: float
     layer_scale: float | None
@@ -124,17 +145,23 @@ class BackboneSpec(Spec):
     input_size: Annotated[int | Pair, Side(1, 65_536)] = 224
     """Nominal image size in pixels, or [height, width]: what reports use when told nothing. No
     module knows it."""
-    stem: Stem = Field(default_factory=lambda: _part("stem", "patch_embed"))
+    stem: Stem = default("stem", "patch_embed")
     """What turns the image into tokens."""
     mixer: Mixers | None = None
     """Token mixers, cycled over the blocks of every stage: block i takes entry i % len."""
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=16)]
     """The stages, from the finest grid to the coarsest."""
-    downsample: Downsample = Field(default_factory=lambda: _part("downsample", "patch_merging"))
+    downsample: Downsample = default("downsample", "patch_merging")
     """What opens every stage but the first."""
+    block: Block = default("block", "pre_norm")
+    """How a block joins mixer, MLP and norms."""
     mlp_ratio: Ratio = 4
     """Width of the MLP's hidden layer, over dim."""
-    norm: Norm = Field(default_factory=lambda: _part("norm", "layer_norm"))
+    mlp_bias: Flag = True
+    """A bias in both layers of the MLP."""
+    activation: Activation = default("activation", "gelu")
+    """The MLP's activation."""
+    norm: Norm = default("norm", "layer_norm")
     """The norm before every mixer and every MLP, before the head, and after each output."""
     drop_rate: Rate = 0.0
     """Dropout after the stem, after every mixer and in every MLP."""
@@ -218,7 +245,10 @@ class BackboneSpec(Spec):
                     downsample=stage.downsample or (self.downsample if index else None),
                     mixers=tuple(cycle[i % len(cycle)] for i in range(stage.depth)),
                     drop_paths=tuple(self.drop_path_rate * i / last for i in blocks),
+                    block=stage.block or self.block,
                     hidden_dim=int(stage.dim * (stage.mlp_ratio or self.mlp_ratio)),
+                    mlp_bias=self.mlp_bias if stage.mlp_bias is None else stage.mlp_bias,
+                    activation=stage.activation or self.activation,
                     norm=norm,
                     drop_rate=self.drop_rate if stage.drop_rate is None else stage.drop_rate,
                     layer_scale=stage.layer_scale or self.layer_scale,
@@ -227,7 +257,3 @@ class BackboneSpec(Spec):
             )
             block, in_dim = block + stage.depth, stage.dim
         return tuple(plans[:used])
-
-
-def _part(kind: str, name: str) -> Any:
-    return PartOf(kind).resolve(name)

@@ -57,8 +57,7 @@ def claim(spec: BackboneSpec, size: Pair) -> Claim:
         grid = stages[-1].grid
     head = 0
     if spec.head:
-        dim = plan[-1].dim
-        head = plan[-1].norm.macs(dim=dim, grid=grid) + dim * spec.head.num_classes
+        head = spec.head.macs(dim=plan[-1].dim, grid=grid, norm=plan[-1].norm)
     padding += sum(stage.padding for stage in stages)
     return Claim(stem=stem, stages=tuple(stages), head=head, padding=padding)
 
@@ -70,7 +69,7 @@ def _stage(stage: StagePlan, grid: Pair) -> StageClaim:
         parts["downsampling"] = opening.macs(in_dim=in_dim, dim=dim, grid=grid)
         padding = opening.padding_macs(in_dim=in_dim, dim=dim, grid=grid)
         grid = opening.grid(grid)
-    norms = 2 * stage.depth + (stage.output_norm is not None)
+    norms = stage.block.norms * stage.depth + (stage.output_norm is not None)
     parts["norm"] = norms * stage.norm.macs(dim=dim, grid=grid)
     parts["mixer"] = sum(mixer.macs(dim=dim, grid=grid) for mixer in stage.mixers)
     # two linear layers: N·C·D + N·D·C

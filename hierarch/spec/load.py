@@ -62,16 +62,22 @@ def find(source: str | os.PathLike[str]) -> Path:
         raise SpecError(f"no such file: {name[:80]!r}")
     path = Path(name)
     try:
-        if not path.is_file() and isinstance(source, str) and name in presets():
-            return _presets_folder() / f"{name}.yaml"
+        if not path.is_file() and isinstance(source, str) and (preset := _preset(name)):
+            return _presets_folder() / f"{preset}.yaml"
         if path.exists():
             return path
     except OSError as error:
         raise SpecError(f"no such file: {name[:80]!r} ({error.strerror})") from None
-    if path.suffix in (".yaml", ".yml") and path.stem not in presets():
+    if path.suffix in (".yaml", ".yml") and not _preset(path.stem):
         raise SpecError("no such file", source=name)
     shown = name if len(name) < 80 else name[:80] + "..."
-    raise SpecError(f"no such file or preset: {shown!r}, {nearest(path.stem, presets())}")
+    known = [*presets(), *(preset.rpartition("/")[2] for preset in presets())]
+    raise SpecError(f"no such file or preset: {shown!r}, {nearest(path.stem, known)}")
+
+
+def _preset(name: str) -> str | None:
+    """The preset of a name, given with its folder or without."""
+    return next((preset for preset in presets() if name in (preset, preset.split("/")[-1])), None)
 
 
 def presets() -> list[str]:

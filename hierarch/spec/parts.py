@@ -1,4 +1,4 @@
-"""The contracts of the parts that a spec is made of: mixer, norm, stem, downsampling.
+"""The contracts of the parts that a spec is made of: mixer, block, norm, stem, and so on.
 
 A part's spec is its data, its claim, and how its module is built. A claim is the number of
 multiply-adds (MACs) for one image, worked out from the paper's formula in integers; it knows no
@@ -15,6 +15,10 @@ from hierarch.spec.base import Pair, Spec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hierarch.spec.backbone import StagePlan
+
+KINDS = ("mixer", "block", "norm", "activation", "stem", "downsample")
 
 
 class Part(Spec):
@@ -76,8 +80,35 @@ class MixerSpec(Part):
         return {}
 
 
+class BlockSpec(Part):
+    """How a block joins its mixer, its MLP and its norms: (B, H, W, C) to the same shape.
+
+    Its module calls them `mixer`, `mlp`, and `norm`, or `norm1` and `norm2`: that is how their
+    costs are told apart.
+    """
+
+    kind: ClassVar[str] = "block"
+    norms: ClassVar[int]
+    """How many norms of the stage's kind a block has."""
+
+    @abstractmethod
+    def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
+        """The module."""
+
+
+class ActivationSpec(Part):
+    """A function of each number alone, (...) to the same shape; free by fvcore's convention."""
+
+    kind: ClassVar[str] = "activation"
+    formula: ClassVar[str] = "0: what works number by number is not counted"
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The module."""
+
+
 class NormSpec(Part):
-    """A normalization of each token: (..., C) to the same shape."""
+    """A normalization: (B, H, W, C) to the same shape."""
 
     kind: ClassVar[str] = "norm"
 

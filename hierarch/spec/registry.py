@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -43,7 +43,7 @@ def register(cls: type[AnyPart]) -> type[AnyPart]:
 
 
 def names(kind: str) -> list[str]:
-    """The names of all parts of a kind ("mixer", "norm", "stem", "downsample"), sorted."""
+    """The names of all parts of a kind (`parts.KINDS`), sorted."""
     plugins = {entry.name for entry in entry_points(group=f"hierarch.{kind}s")}
     return sorted({*_builtin(kind), *plugins, *_registered.get(kind, {})})
 
@@ -123,3 +123,8 @@ class PartOf:
     ) -> JsonSchemaValue:
         # `hierarch.spec.schema` puts the registered parts in place of this
         return {PLACEHOLDER: self.kind}
+
+
+def default(kind: str, name: str) -> Any:
+    """The default of a field that holds a part: the part's spec with its own defaults."""
+    return Field(default_factory=lambda: PartOf(kind).resolve(name))

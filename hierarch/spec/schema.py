@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.parts import KINDS
 from hierarch.spec.registry import PLACEHOLDER, get, names
 
 
@@ -14,7 +15,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part in it."""
     root = BackboneSpec.model_json_schema(schema_generator=_Generator)
     definitions = root.pop("$defs")
-    for kind in ("mixer", "norm", "stem", "downsample"):
+    for kind in KINDS:
         parts = names(kind)
         for name in parts:
             part = get(kind, name).model_json_schema(schema_generator=_Generator)

@@ -51,6 +51,11 @@ def fit(
     return window, shift
 
 
+def slots(window: Pair, grid: Pair) -> int:
+    """Tokens of a grid once it is padded to whole windows."""
+    return math.prod(ceil_div(n, w) * w for n, w in zip(grid, window, strict=True))
+
+
 class HeadedSpec(MixerSpec):
     """A mixer with heads: groups of channels that mix tokens each in its own way."""
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hierarch.errors import WeightsError
 from hierarch.model.backbone import Backbone, build
-from hierarch.spec.backbone import BackboneSpec, HeadSpec
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.head import HeadSpec
 from hierarch.weights.layouts import LAYOUTS, WORKED_OUT, Layout
 
 _OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")

@@ -1,0 +1,48 @@
+"""The block of Swin V2: each branch norms what it adds."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, cast
+
+from torch import Tensor, nn
+
+from hierarch.blocks.pre_norm import PreNorm
+from hierarch.spec.backbone import StagePlan
+from hierarch.spec.parts import BlockSpec, MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class PostNormSpec(BlockSpec):
+    """x + norm(mixer(x)), then x + norm(mlp(x)): residual post-norm."""
+
+    formula: ClassVar[str] = "two norms, the mixer's and the MLP's"
+    paper: ClassVar[str] = "Liu et al. 2022, arXiv:2111.09883, section 3.2"
+    norms: ClassVar[int] = 2
+
+    type: Literal["post_norm"] = "post_norm"
+    """A norm after the mixer and one after the MLP, Swin V2's."""
+
+    def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
+        return PostNorm(stage, mixer, drop_path=drop_path)
+
+
+class PostNorm(PreNorm):
+    """(B, H, W, C) -> (B, H, W, C). Its norms start at 0, as published: so do its branches."""
+
+    def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
+        super().__init__(stage, mixer, drop_path=drop_path)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """What the norms multiply by starts at 0; the mixer and the MLP draw their own."""
+        for norm in (self.norm1, self.norm2):
+            for name, parameter in norm.named_parameters(recurse=False):
+                if name == "weight":
+                    nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.norm1(self.drop(self.mixer(x)))
+        x = x + self.drop_path1(self.layer_scale1(mixed))
+        widened = self.norm2(self.mlp(x))
+        return cast(Tensor, x + self.drop_path2(self.layer_scale2(widened)))

@@ -1,0 +1,72 @@
+"""The block of ViT, Swin and MetaFormer: each branch norms what it reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+from hierarch.model.layers import DropPath, Mlp, layer_scale
+from hierarch.spec.backbone import StagePlan
+from hierarch.spec.parts import BlockSpec, MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class PreNormSpec(BlockSpec):
+    """x + mixer(norm(x)), then x + mlp(norm(x))."""
+
+    formula: ClassVar[str] = "two norms, the mixer's and the MLP's"
+    paper: ClassVar[str] = "Yu et al. 2021, arXiv:2111.11418, eq. (1)-(3)"
+    norms: ClassVar[int] = 2
+
+    type: Literal["pre_norm"] = "pre_norm"
+    """A norm before the mixer and one before the MLP, Swin's and MetaFormer's."""
+    residual_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = (
+        None
+    )
+    """Where the learned factor per channel of what skips each branch starts (Shleifer et al. 2021,
+    arXiv:2110.09456), as in MetaFormer's last stages; null for none."""
+
+    def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
+        return PreNorm(stage, mixer, drop_path=drop_path, residual_scale=self.residual_scale)
+
+
+class PreNorm(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        mixer: MixerSpec,
+        *,
+        drop_path: float,
+        residual_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        dim = stage.dim
+        self.norm1 = stage.norm.build(dim)
+        self.mixer = mixer.build(dim)
+        self.drop = nn.Dropout(stage.drop_rate)
+        self.layer_scale1 = layer_scale(dim, stage.layer_scale)
+        self.drop_path1 = DropPath(drop_path)
+        self.residual_scale1 = layer_scale(dim, residual_scale)
+        self.norm2 = stage.norm.build(dim)
+        self.mlp = Mlp(
+            dim,
+            stage.hidden_dim,
+            activation=stage.activation.build(),
+            bias=stage.mlp_bias,
+            drop_rate=stage.drop_rate,
+        )
+        self.layer_scale2 = layer_scale(dim, stage.layer_scale)
+        self.drop_path2 = DropPath(drop_path)
+        self.residual_scale2 = layer_scale(dim, residual_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.drop(self.mixer(self.norm1(x)))
+        x = self.residual_scale1(x) + self.drop_path1(self.layer_scale1(mixed))
+        widened = self.mlp(self.norm2(x))
+        out: Tensor = self.residual_scale2(x) + self.drop_path2(self.layer_scale2(widened))
+        return out

@@ -1,0 +1,51 @@
+"""The block of ConvNeXt: one branch, that mixes tokens, norms, and mixes channels."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from hierarch.model.layers import DropPath, Mlp, layer_scale
+from hierarch.spec.backbone import StagePlan
+from hierarch.spec.parts import BlockSpec, MixerSpec
+from hierarch.spec.registry import register
+
+
+@register
+class SingleResidualSpec(BlockSpec):
+    """x + mlp(norm(mixer(x)))."""
+
+    formula: ClassVar[str] = "one norm, the mixer's and the MLP's"
+    paper: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545, section 2.6"
+    norms: ClassVar[int] = 1
+
+    type: Literal["single_residual"] = "single_residual"
+    """One branch for mixer and MLP with a norm between them, ConvNeXt's."""
+
+    def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
+        return SingleResidual(stage, mixer, drop_path=drop_path)
+
+
+class SingleResidual(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
+        super().__init__()
+        self.mixer = mixer.build(stage.dim)
+        self.drop = nn.Dropout(stage.drop_rate)
+        self.norm = stage.norm.build(stage.dim)
+        self.mlp = Mlp(
+            stage.dim,
+            stage.hidden_dim,
+            activation=stage.activation.build(),
+            bias=stage.mlp_bias,
+            drop_rate=stage.drop_rate,
+        )
+        self.layer_scale = layer_scale(stage.dim, stage.layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.drop(self.mixer(x))
+        out: Tensor = x + self.drop_path(self.layer_scale(self.mlp(self.norm(mixed))))
+        return out

@@ -1,0 +1,78 @@
+"""A strided convolution between stages (ConvNeXt, MetaFormer)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+from hierarch.model.convolution import StridedConv
+from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.convolution import strided
+from hierarch.spec.parts import DownsampleSpec, NormSpec
+from hierarch.spec.registry import PartOf, register
+
+Length = Annotated[int, Strict(), Field(ge=1, le=64)]
+
+
+@register
+class ConvDownsampleSpec(DownsampleSpec):
+    """A norm, then a convolution with a stride.
+
+    A rest of the map that the kernel does not reach is left out, as in PyTorch's convolution.
+    """
+
+    formula: ClassVar[str] = "K²·C·C'·N', and the norm's; N' = tokens that come out"
+    paper: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545, section 2.2"
+
+    type: Literal["conv_downsample"] = "conv_downsample"
+    """A strided convolution, ConvNeXt's and MetaFormer's."""
+    kernel_size: Length = 2
+    """Tokens along a side of the kernel."""
+    stride_size: Length = 2
+    """Tokens from one that comes out to the next."""
+    padding: Annotated[int, Strict(), Field(ge=0, le=64)] = 0
+    """Zeros around the map."""
+    bias: Flag = True
+    """A bias of the convolution."""
+    norm: Annotated[NormSpec, PartOf("norm")] | None = None
+    """Applied before the convolution; null for none."""
+
+    def stride(self) -> Pair:
+        return self.stride_size, self.stride_size
+
+    def grid(self, grid: Pair) -> Pair:
+        return strided(
+            grid, kernel_size=self.kernel_size, stride=self.stride_size, padding=self.padding
+        )
+
+    def macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        norm = self.norm.macs(dim=in_dim, grid=grid) if self.norm else 0
+        return tokens(self.grid(grid)) * self.kernel_size**2 * in_dim * dim + norm
+
+    def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
+        return 0
+
+    def build(self, in_dim: int, dim: int) -> nn.Module:
+        return ConvDownsample(self, in_dim, dim)
+
+
+class ConvDownsample(nn.Module):
+    """(B, H, W, in_dim) -> (B, h, w, dim)."""
+
+    def __init__(self, spec: ConvDownsampleSpec, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.norm = spec.norm.build(in_dim) if spec.norm else nn.Identity()
+        self.conv = StridedConv(
+            in_dim,
+            dim,
+            kernel_size=spec.kernel_size,
+            stride=spec.stride_size,
+            padding=spec.padding,
+            bias=spec.bias,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(self.norm(x))
+        return out

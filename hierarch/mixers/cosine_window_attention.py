@@ -1,0 +1,147 @@
+"""Swin V2's shifted-window attention (Liu et al. 2022, arXiv:2111.09883, section 3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.mixers.window_attention import relative_position_index
+from hierarch.model.layers import Linear
+from hierarch.model.shifted_windows import in_windows
+from hierarch.spec.base import Flag, Pair, Side, pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import WindowedSpec, fit, slots
+
+HIDDEN = 512
+"""Width of the network that makes the position bias, as published."""
+MAX_SCALE = 100
+MAX_BIAS = 16
+
+
+@register
+class CosineWindowAttentionSpec(WindowedSpec):
+    """Attention in windows by the cosine of query and key, with a position bias that a small
+    network makes of logarithmic offsets, and that so fits a window of any size."""
+
+    formula: ClassVar[str] = (
+        "4N'C² + 2M²N'C + (2M-1)²(2 + heads)512; N' = N padded to windows, M = window_size"
+    )
+    paper: ClassVar[str] = "Liu et al. 2022, arXiv:2111.09883, eq. (2)-(4)"
+    no_weight_decay: ClassVar[tuple[str, ...]] = (
+        "logit_scale",
+        "cpb_mlp.0.weight",
+        "cpb_mlp.0.bias",
+        "cpb_mlp.2.weight",
+    )
+
+    type: Literal["cosine_window_attention"] = "cosine_window_attention"
+    """Shifted-window attention, Swin Transformer V2's."""
+    pretrained_window_size: Annotated[int | Pair, Side(1, 64)] | None = None
+    """The window that the position bias was learned at, or [height, width]: its offsets are the
+    unit of all others. By default the window itself."""
+    qkv_bias: Flag = True
+    """A bias on queries and values; keys have none."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        return self._attention(dim, grid, slots(self.fit(grid)[0], grid)) + self._bias(dim, grid)
+
+    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+        padding = slots(self.fit(grid)[0], grid) - tokens(grid)
+        return self._attention(dim, grid, padding)
+
+    def _attention(self, dim: int, grid: Pair, count: int) -> int:
+        # Swin, eq. (2): M^2 = tokens of a window, 4NC^2 + 2M^2NC
+        window, _ = self.fit(grid)
+        return count * (4 * dim**2 + 2 * tokens(window) * dim)
+
+    def _bias(self, dim: int, grid: Pair) -> int:
+        # two linear layers, 2 -> 512 -> heads, for every offset of two tokens in a window
+        (h, w), _ = self.fit(grid)
+        return (2 * h - 1) * (2 * w - 1) * HIDDEN * (2 + self.heads(dim))
+
+    def build(self, dim: int) -> nn.Module:
+        return CosineWindowAttention(self, dim)
+
+
+class CosineWindowAttention(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, spec: CosineWindowAttentionSpec, dim: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.num_heads = heads = spec.heads(dim)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
+        self.v_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
+        self.logit_scale = nn.Parameter(torch.empty(heads, 1, 1))
+        self.cpb_mlp = nn.Sequential(
+            Linear(2, HIDDEN), nn.ReLU(), Linear(HIDDEN, heads, bias=False)
+        )
+        self.proj = Linear(dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The published start: cosines times 10, and no bias of queries and values."""
+        nn.init.constant_(self.logit_scale, math.log(10))
+        for bias in (self.q_bias, self.v_bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        window, shift = fit(
+            (x.shape[1], x.shape[2]),
+            pair(spec.window_size),
+            pair(spec.shift_size),
+            spec.small_map,
+            minimum=torch.sym_min,
+        )
+        bias = self.position_bias(window)
+        return in_windows(x, self.attend, window=window, shift=shift, bias=bias)
+
+    def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, N, C), and a mask to add to the logits, (B or 1, heads or 1, N, N) -> (B, N, C)."""
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, bias)
+        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+        # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse
+        scale = self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        q, k = F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1)
+        mask = None if mask is None else mask.to(v.dtype)
+        heads = F.scaled_dot_product_attention(
+            q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, scale=1.0
+        )
+        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
+        return out
+
+    def position_bias(self, window: Pair) -> Tensor:
+        """The continuous position bias of a window: (1, heads, N, N), from 0 to 16."""
+        table = self.cpb_mlp(self._offsets(window))
+        index = relative_position_index(window).to(table.device)
+        bias = MAX_BIAS * torch.sigmoid(table[index])
+        return rearrange(bias, "n m heads -> 1 heads n m")
+
+    def _offsets(self, window: Pair) -> Tensor:
+        """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2)."""
+        unit = self.spec.pretrained_window_size
+        like = self.logit_scale
+        axes = []
+        for side, learned in zip(window, pair(unit) if unit else window, strict=True):
+            offsets = torch.arange(1 - side, side, dtype=torch.float32, device=like.device)
+            # published: scaled to 8 at the window's edge, then log2, over log2 of 8
+            edge: int = torch.sym_max(learned - 1, 1)
+            spread = offsets * 8 / edge
+            axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
+        y, x = torch.meshgrid(*axes, indexing="ij")
+        return torch.stack([y, x], dim=-1).flatten(0, 1).to(like.dtype)
+
+    def extra_repr(self) -> str:
+        spec = self.spec
+        return f"window_size={spec.window_size}, shift_size={spec.shift_size}"

@@ -1,0 +1,46 @@
+"""A scale and a bias per channel in place of a norm (ResMLP, Touvron et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hierarch.spec.base import Pair
+from hierarch.spec.parts import NormSpec
+from hierarch.spec.registry import register
+
+
+@register
+class AffineSpec(NormSpec):
+    """A learned scale and bias per channel, with no statistics of the input."""
+
+    formula: ClassVar[str] = "0: element by element, which fvcore's convention does not count"
+    paper: ClassVar[str] = "Touvron et al. 2021, arXiv:2105.03404, eq. (1)"
+
+    type: Literal["affine"] = "affine"
+    """A scale and a bias per channel, ResMLP's."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        return 0
+
+    def build(self, dim: int) -> nn.Module:
+        return Affine(dim)
+
+
+class Affine(nn.Module):
+    """(..., C) -> (..., C)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.bias = nn.Parameter(torch.empty(dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + self.bias

@@ -1,0 +1,20 @@
+"""The grid that a strided convolution leaves, for the claim and for the modules."""
+
+from __future__ import annotations
+
+from hierarch.spec.base import Pair, ceil_div
+
+
+def reach(n: int, *, kernel_size: int, padding: int) -> int:
+    """How far an axis of `n` has to be padded at its end for the kernel to fit once."""
+    return max(0, kernel_size - 2 * padding - n)
+
+
+def strided(grid: Pair, *, kernel_size: int, stride: int, padding: int) -> Pair:
+    """What comes out of a grid: floor((n + 2P - K) / S) + 1 on each axis, and at least 1."""
+
+    def side(n: int) -> int:
+        return max(1, ceil_div(n + 2 * padding - kernel_size + 1, stride))
+
+    h, w = grid
+    return side(h), side(w)

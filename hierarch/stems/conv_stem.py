@@ -1,0 +1,82 @@
+"""A stem of overlapping patches (MetaFormer, Yu et al. 2021, arXiv:2111.11418, section 3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from einops import rearrange
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+from hierarch.model.convolution import StridedConv
+from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.convolution import strided
+from hierarch.spec.parts import NormSpec, StemSpec
+from hierarch.spec.registry import PartOf, register
+
+Length = Annotated[int, Strict(), Field(ge=1, le=64)]
+
+
+@register
+class ConvStemSpec(StemSpec):
+    """A convolution whose kernel is larger than its stride, and a norm.
+
+    A rest of the image that the kernel does not reach is left out, as in PyTorch's convolution.
+    """
+
+    formula: ClassVar[str] = "K²·in_chans·NC, and the norm's"
+    paper: ClassVar[str] = "Yu et al. 2021, arXiv:2111.11418, section 3"
+
+    type: Literal["conv_stem"] = "conv_stem"
+    """Overlapping patches."""
+    kernel_size: Length = 7
+    """Pixels along a side of the kernel."""
+    stride_size: Length = 4
+    """Pixels from one token to the next."""
+    padding: Annotated[int, Strict(), Field(ge=0, le=64)] = 2
+    """Zeros around the image."""
+    in_chans: Annotated[int, Strict(), Field(ge=1, le=1024)] = 3
+    """Channels of the image."""
+    bias: Flag = True
+    """A bias of the convolution."""
+    norm: Annotated[NormSpec, PartOf("norm")] | None = None
+    """Applied to each token after the convolution; null for none."""
+
+    def stride(self) -> Pair:
+        return self.stride_size, self.stride_size
+
+    def grid(self, size: Pair) -> Pair:
+        return strided(
+            size, kernel_size=self.kernel_size, stride=self.stride_size, padding=self.padding
+        )
+
+    def macs(self, *, dim: int, size: Pair) -> int:
+        grid = self.grid(size)
+        norm = self.norm.macs(dim=dim, grid=grid) if self.norm else 0
+        return tokens(grid) * self.kernel_size**2 * self.in_chans * dim + norm
+
+    def padding_macs(self, *, dim: int, size: Pair) -> int:
+        return 0
+
+    def build(self, dim: int) -> nn.Module:
+        return ConvStem(self, dim)
+
+
+class ConvStem(nn.Module):
+    """(B, in_chans, H, W) -> (B, h, w, dim)."""
+
+    def __init__(self, spec: ConvStemSpec, dim: int) -> None:
+        super().__init__()
+        self.proj = StridedConv(
+            spec.in_chans,
+            dim,
+            kernel_size=spec.kernel_size,
+            stride=spec.stride_size,
+            padding=spec.padding,
+            bias=spec.bias,
+        )
+        self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(self.proj(rearrange(x, "b c h w -> b h w c")))
+        return normed
