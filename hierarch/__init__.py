@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from hierarch.spec.registry import register as register
     from hierarch.spec.schema import schema as schema
     from hierarch.spec.swap import swap as swap
-    from hierarch.weights import load_weights as load_weights
+    from hierarch.weights.export import export_weights as export_weights
+    from hierarch.weights.infer import from_checkpoint as from_checkpoint
+    from hierarch.weights.infer import infer as infer
+    from hierarch.weights.load import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -51,7 +54,10 @@ _HOME = {
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",
-    "load_weights": "hierarch.weights",
+    "export_weights": "hierarch.weights.export",
+    "from_checkpoint": "hierarch.weights.infer",
+    "infer": "hierarch.weights.infer",
+    "load_weights": "hierarch.weights.load",
     "loads": "hierarch.spec.load",
     "measure": "hierarch.complexity",
     "presets": "hierarch.spec.load",

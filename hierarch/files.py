@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` beside `path` and move it into place, so that no reader sees half of it.
-
-    Where `path` is a link, the file that it leads to is replaced; a pipe or a device is written
-    to as it is. A file that was there keeps its mode.
-    """
+    """Write `text` to `path`, by the rules of `writing`; to a pipe or a device as it is."""
     target = Path(path)
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
-    target = target.resolve()
+    with writing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write to, moved into place at the end: no reader sees half of it.
+
+    Where `path` is a link, the file that it leads to is replaced. A file that was there keeps its
+    mode.
+    """
+    target = Path(path).resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        yield temporary
         os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

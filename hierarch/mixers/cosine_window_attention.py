@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -123,25 +123,28 @@ class CosineWindowAttention(nn.Module):
 
     def position_bias(self, window: Pair) -> Tensor:
         """The continuous position bias of a window: (1, heads, N, N), from 0 to 16."""
-        table = self.cpb_mlp(self._offsets(window))
+        like = self.logit_scale
+        offsets = log_offsets(window, pair(self.spec.pretrained_window_size or window))
+        table = self.cpb_mlp(offsets.to(device=like.device, dtype=like.dtype))
         index = relative_position_index(window).to(table.device)
         bias = MAX_BIAS * torch.sigmoid(table[index])
         return rearrange(bias, "n m heads -> 1 heads n m")
 
-    def _offsets(self, window: Pair) -> Tensor:
-        """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2)."""
-        unit = self.spec.pretrained_window_size
-        like = self.logit_scale
-        axes = []
-        for side, learned in zip(window, pair(unit) if unit else window, strict=True):
-            offsets = torch.arange(1 - side, side, dtype=torch.float32, device=like.device)
-            # published: scaled to 8 at the window's edge, then log2, over log2 of 8
-            edge: int = torch.sym_max(learned - 1, 1)
-            spread = offsets * 8 / edge
-            axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
-        y, x = torch.meshgrid(*axes, indexing="ij")
-        return torch.stack([y, x], dim=-1).flatten(0, 1).to(like.dtype)
-
     def extra_repr(self) -> str:
         spec = self.spec
         return f"window_size={spec.window_size}, shift_size={spec.shift_size}"
+
+
+def log_offsets(window: Pair, unit: Pair) -> Tensor:
+    """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
+
+    `unit` is the window they were learned at.
+    """
+    axes = []
+    for side, learned in zip(window, unit, strict=True):
+        edge: Any = torch.sym_max(learned - 1, 1)
+        # published: scaled to 8 at the window's edge, then log2, over log2 of 8
+        spread = torch.arange(1 - side, side, dtype=torch.float32, device="cpu") * 8 / edge
+        axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([y, x], dim=-1).flatten(0, 1)

@@ -175,6 +175,8 @@ class BackboneSpec(Spec):
     out_indices: tuple[Annotated[int, Strict()], ...] | None = None
     """The stages, from 0, whose maps a network without a head returns; all by default. A stage
     after the last of them is not built."""
+    output_norm: Flag = True
+    """A norm of its own on each of these maps, as in mmdetection; false for none, as in timm."""
     head: HeadSpec | None = None
     """The classifier; leave it out for a feature extractor."""
 
@@ -252,7 +254,7 @@ class BackboneSpec(Spec):
                     norm=norm,
                     drop_rate=self.drop_rate if stage.drop_rate is None else stage.drop_rate,
                     layer_scale=stage.layer_scale or self.layer_scale,
-                    output_norm=norm if index in self.outputs else None,
+                    output_norm=norm if self.output_norm and index in self.outputs else None,
                 )
             )
             block, in_dim = block + stage.depth, stage.dim

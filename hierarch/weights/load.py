@@ -2,167 +2,143 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hierarch.errors import WeightsError
 from hierarch.model.backbone import Backbone, build
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.head import HeadSpec
-from hierarch.weights.layouts import LAYOUTS, WORKED_OUT, Layout
+from hierarch.weights.adapt import adapt
+from hierarch.weights.files import Source, listed, read
+from hierarch.weights.names import Link, from_ours, from_theirs
+from hierarch.weights.recognize import WORKED_OUT, Recognized, recognize
+from hierarch.weights.report import LoadReport, Resampled
 
-_OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of each weight."""
-
-    layout: str
-    loaded: tuple[str, ...]
-    """Our names of the weights that were read."""
-    initialized: tuple[str, ...]
-    """Our names of output norms that the checkpoint does not have; they stay as they were."""
-    ignored: tuple[str, ...]
-    """The checkpoint's names of what was not used: worked-out buffers; and for a model without a
-    head the final norm, the classifier, and the stages after its last output."""
+OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
+HEAD = re.compile(r"(norm|head)\.")
+CLASSIFIER = re.compile(r"head\.(fc|hidden)\.")
 
 
 def load_weights(
-    model: Backbone,
-    source: str | os.PathLike[str] | Mapping[str, Tensor],
-    *,
-    layout: str = "auto",
+    model: Backbone, source: Source, *, layout: str = "auto", new_head: bool = False
 ) -> LoadReport:
     """Read weights from a file (.safetensors, .pth, .pt, .bin) or a state dict into a model.
 
-    The layout is told from the keys: "official" (microsoft/Swin-Transformer, Swin and Swin-MLP),
-    "timm", "torchvision", "huggingface" (transformers' Swin), or the library's own, "hierarch". A
-    pickle is read without running code. Raises `WeightsError` for a file that cannot be read, a
-    layout that is not recognized, and weights that do not fit; the model is then unchanged.
+    The layout is told from the keys: "official" (microsoft/Swin-Transformer: Swin, Swin V2 and
+    Swin-MLP), "timm", "torchvision", "huggingface" (transformers), "mmdetection" (and
+    mmsegmentation), or the library's own, "hierarch"; wrappers ("model", "state_dict", "module.",
+    "backbone." and the like) are taken off. A pickle is read without running code.
+
+    What has another window, position grid or number of image channels is made to fit, as
+    published. `new_head` keeps the model's own head where the checkpoint has none, or one of
+    another number of classes. The report says what became of each weight. Raises `WeightsError`
+    for a file that cannot be read, a layout that is not recognized, and weights that do not fit;
+    the model is then unchanged.
     """
-    given = dict(source) if isinstance(source, Mapping) else _read(Path(source))
-    given = _unwrap(given)
-    chosen = _layout(layout, given)
-    spelled = {name: chosen.spelled(name) for name in given}
-    uses = Counter(spelled.values())
-    if twice := [name for name, key in spelled.items() if uses[key] > 1]:
-        raise WeightsError(f"one weight has several names: {_listed('seen', twice)}")
-    given = {spelled[name]: tensor for name, tensor in given.items()}
+    found = recognize(read(source).tensors, layout)
+    fitting = _Fitting(found, model, new_head=new_head)
+    fitting.check()
     state = model.state_dict()
-    names = {key: chosen.pieces(key) for key in state}
-    fresh = [k for k, pieces in names.items() if _OUTPUT_NORM.match(k) and pieces[0] not in given]
-    wanted = {name: key for key, pieces in names.items() if key not in fresh for name in pieces}
-    missing = [name for name in wanted if name not in given]
-    extra = [name for name in given if name not in wanted]
-    beyond = {name for key in _beyond(model.spec) for name in chosen.pieces(key)}
-    unused = [name for name in extra if WORKED_OUT.search(name) or name in beyond]
-    unknown = [name for name in extra if name not in unused]
-    if missing or unknown:
-        raise WeightsError(
-            f"the {chosen.name} checkpoint does not fit {model.spec.name}: "
-            f"{_listed('missing', missing)}{_listed('left over', unknown)}"
-        )
-    fitted = {
-        key: _fit(key, _join(key, [given[name] for name in pieces]), state[key])
-        for key, pieces in names.items()
-        if key not in fresh
-    }
-    model.load_state_dict({**state, **fitted})
-    return LoadReport(chosen.name, tuple(fitted), tuple(fresh), tuple(unused))
+    types = {t.dtype for name, t in fitting.fitted.items() if t.dtype != state[name].dtype}
+    model.load_state_dict(state | fitting.fitted)
+    return LoadReport(
+        layout=found.layout.name,
+        loaded=tuple(fitting.fitted),
+        resampled=tuple(fitting.resampled),
+        initialized=tuple(fitting.stays),
+        ignored=tuple(found.original[name] for name in fitting.unused),
+        dtypes=tuple(sorted(str(dtype).removeprefix("torch.") for dtype in types)),
+    )
+
+
+class _Fitting:
+    """What of a checkpoint goes where in a model; nothing is changed yet."""
+
+    def __init__(self, found: Recognized, model: Backbone, *, new_head: bool) -> None:
+        self.found = found
+        self.model = model
+        self.new_head = new_head
+        self.fitted: dict[str, Tensor] = {}
+        self.resampled: list[Resampled] = []
+        self.stays: list[str] = []
+        self.missing: list[str] = []
+        used: set[str] = set()
+        state = model.state_dict()
+        links, unheld = from_ours(found.layout.rows, state)
+        for link in links:
+            absent = [name for name in link.theirs if name not in found.tensors]
+            if len(absent) == len(link.theirs):
+                unheld += link.ours
+            elif absent:
+                raise WeightsError(f"the checkpoint lacks {listed('parts', absent).strip()}")
+            elif self._take(link, state):
+                used |= {*link.theirs}
+        for name in unheld:
+            fresh = OUTPUT_NORM.match(name) or (new_head and HEAD.match(name))
+            (self.stays if fresh else self.missing).append(name)
+        self.unused = [name for name in found.tensors if name not in used]
+
+    def _take(self, link: Link, state: dict[str, Tensor]) -> bool:
+        """Fit a link's weights to ours, unless our own head is to be kept."""
+        for name, tensor in zip(
+            link.ours, self.found.converted(link.ours, link.theirs), strict=True
+        ):
+            if self.new_head and HEAD.match(name) and tensor.shape != state[name].shape:
+                self.stays.append(name)
+                return False
+            self.fitted[name], change = _adapted(name, tensor, self.model, state[name])
+            self.resampled += [change] if change else []
+        return True
+
+    def check(self) -> None:
+        """Raise `WeightsError` if a weight of the model, or of the checkpoint, has no place."""
+        left = self._left_over()
+        if not self.missing and not left:
+            return
+        message = (
+            f"the {self.found.layout.name} checkpoint does not fit {self.model.spec.name}: "
+            f"{listed('missing', self.missing)}{listed('left over', left)}"
+        ).strip()
+        if self.missing and not left and all(map(HEAD.match, self.missing)):
+            message += "; to keep the model's own head, say new_head=True"
+        raise WeightsError(message)
+
+    def _left_over(self) -> list[str]:
+        """Names of the network's weights that the model has no place for, and should have."""
+        beyond = _beyond(self.model.spec)
+
+        def has_no_place(key: str) -> bool:
+            replaced = self.new_head and HEAD.match(key)
+            return key not in beyond and not OUTPUT_NORM.match(key) and not replaced
+
+        left = []
+        for name in self.unused:
+            links, _ = from_theirs(self.found.layout.rows, [name])
+            if links and not WORKED_OUT.search(name) and any(map(has_no_place, links[0].ours)):
+                left.append(self.found.original[name])
+        return left
+
+
+def _adapted(
+    name: str, tensor: Tensor, model: Backbone, like: Tensor
+) -> tuple[Tensor, Resampled | None]:
+    try:
+        return adapt(name, tensor, like, model.spec)
+    except WeightsError as error:
+        if CLASSIFIER.match(name):
+            hint = "give the model as many classes, or keep its own head with new_head=True"
+            raise WeightsError(f"{error}; {hint}") from None
+        raise
 
 
 def _beyond(spec: BackboneSpec) -> set[str]:
-    """Our names of what a network without a head leaves out: the head, and the last stages."""
-    if spec.head:
-        return set()
+    """Our names of what a network leaves out: its classifier, or its head and last stages."""
     with torch.device("meta"):
         classifier = build(spec, head=HeadSpec(), out_indices=None)
-        outputs = build(spec, out_indices=None)
-    return {*classifier.state_dict(), *outputs.state_dict()}
-
-
-def _join(key: str, pieces: list[Tensor]) -> Tensor:
-    if len(pieces) == 1:
-        return pieces[0]
-    shapes = {tuple(piece.shape) for piece in pieces}
-    if len(shapes) != 1 or () in shapes:
-        raise WeightsError(f"{key}'s parts should have one shape, got {sorted(shapes)}")
-    return torch.cat(pieces)
-
-
-def _fit(key: str, tensor: Tensor, like: Tensor) -> Tensor:
-    """The tensor in the shape of our weight. The absolute position's grid may lie flat."""
-    flat = key == "position_embedding.table" and tensor.ndim == 3
-    if flat and tensor.numel() == like.numel() and tensor.shape[-1] == like.shape[-1]:
-        return tensor.view(like.shape)
-    if tensor.shape != like.shape:
-        raise WeightsError(f"{key} should have shape {(*like.shape,)}, got {(*tensor.shape,)}")
-    if not tensor.is_floating_point():
-        raise WeightsError(f"{key} should be of floating-point numbers, got {tensor.dtype}")
-    return tensor
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path}: is no plain checkpoint: it is damaged, or holds something other than "
-            "tensors, which could run code when read"
-        ) from None
-    except Exception as error:  # a damaged pickle ends in whatever its operations meet
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path}: cannot be read: {reason}") from None
-    if not isinstance(found, Mapping):
-        raise WeightsError(f"{path}: holds a {type(found).__name__}, not a state dict")
-    return dict(found)
-
-
-def _unwrap(given: dict[str, Any]) -> dict[str, Tensor]:
-    for wrapper in ("model", "state_dict"):
-        if isinstance(given.get(wrapper), Mapping):
-            given = dict(given[wrapper])
-    odd = [
-        str(key)
-        for key, value in given.items()
-        if not isinstance(key, str) or not isinstance(value, Tensor)
-    ]
-    if odd or not given:
-        raise WeightsError(f"not a state dict: {_listed('no named tensors', odd) or 'it is empty'}")
-    return given
-
-
-def _layout(name: str, given: Mapping[str, Tensor]) -> Layout:
-    if name != "auto":
-        if name not in LAYOUTS:
-            raise WeightsError(f"unknown layout {name!r}; known: auto, {', '.join(LAYOUTS)}")
-        return LAYOUTS[name]
-    fitting = [
-        layout
-        for layout in LAYOUTS.values()
-        if layout.recognizes({layout.spelled(key) for key in given})
-    ]
-    if len(fitting) != 1:
-        found = " and ".join(layout.name for layout in fitting) or f"none of {', '.join(LAYOUTS)}"
-        raise WeightsError(f"which layout? The keys fit {found}; {_listed('seen', list(given))}")
-    return fitting[0]
-
-
-def _listed(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(name[:100] for name in names[:4])
-    return f"{what} {len(names)} ({shown}{', ...' if len(names) > 4 else ''}) "
+        outputs = build(spec, head=None, out_indices=None)
+    if spec.head is None:
+        return {*classifier.state_dict(), *outputs.state_dict()}
+    return set() if spec.head.num_classes else {*classifier.state_dict()}

@@ -1,0 +1,92 @@
+"""Weights made to fit another window, another resolution, another number of image channels."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from hierarch.errors import WeightsError
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair, pair
+from hierarch.spec.windows import WindowedSpec
+from hierarch.weights.report import Resampled
+
+TABLE = ".mixer.relative_position_bias_table"
+POSITION = "position_embedding.table"
+STEM = "stem.proj.weight"
+
+
+def adapt(
+    name: str, tensor: Tensor, like: Tensor, spec: BackboneSpec
+) -> tuple[Tensor, Resampled | None]:
+    """The tensor in the shape of our weight `like`, and what had to be done to it.
+
+    Raises `WeightsError` for a shape that nothing published fits to the other.
+    """
+    if not tensor.is_floating_point():
+        raise WeightsError(f"{name} should be of floating-point numbers, got {tensor.dtype}")
+    if tensor.shape == like.shape:
+        return tensor, None
+    found = tuple(tensor.shape)
+    if name == POSITION and tensor.ndim in (3, 4) and tensor.shape[-1] == like.shape[-1]:
+        tensor, how = _position(tensor, like)
+    elif name.endswith(TABLE) and tensor.ndim == 2 and tensor.shape[1] == like.shape[1]:
+        tensor, how = _table(name, tensor, _window(name, spec))
+    elif name == STEM and tensor.ndim == 4 and tensor.shape[0] == like.shape[0]:
+        tensor, how = _channels(tensor, like.shape[1])
+    if tensor.shape != like.shape:
+        raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {found}")
+    return tensor, Resampled(name, found, tuple(like.shape), how) if how else None
+
+
+def _position(tensor: Tensor, like: Tensor) -> tuple[Tensor, str]:
+    """(1, h*w, C) or (1, h, w, C), a square where it lies flat, to the model's grid."""
+    if tensor.ndim == 3 and tensor.numel() == like.numel():
+        return tensor.view(like.shape), ""
+    if tensor.ndim == 3:
+        side = math.isqrt(tensor.shape[1])
+        if side**2 != tensor.shape[1]:
+            return tensor, ""
+        tensor = rearrange(tensor, "1 (h w) c -> 1 h w c", h=side)
+    image = rearrange(tensor, "1 h w c -> 1 c h w")
+    return rearrange(
+        _bicubic(image, (like.shape[1], like.shape[2])), "1 c h w -> 1 h w c"
+    ), "bicubic"
+
+
+def _window(name: str, spec: BackboneSpec) -> Pair:
+    _, i, _, j, *_ = name.split(".")
+    mixer = spec.plan()[int(i)].mixers[int(j)]
+    assert isinstance(mixer, WindowedSpec), f"{name} belongs to a window"
+    return pair(mixer.window_size)
+
+
+def _table(name: str, tensor: Tensor, window: Pair) -> tuple[Tensor, str]:
+    """((2w-1)², heads) of a square window to another one, as Microsoft's code does it."""
+    side = math.isqrt(len(tensor))
+    if side**2 != len(tensor):
+        raise WeightsError(
+            f"{name} has {len(tensor)} rows, which no square window has; only the table of a "
+            "square window is resized"
+        )
+    image = rearrange(tensor, "(h w) heads -> 1 heads h w", h=side)
+    resized = _bicubic(image, (2 * window[0] - 1, 2 * window[1] - 1))
+    return rearrange(resized, "1 heads h w -> (h w) heads"), "bicubic"
+
+
+def _bicubic(image: Tensor, size: Pair) -> Tensor:
+    resized = F.interpolate(image.float(), size=size, mode="bicubic", align_corners=False)
+    return resized.to(image.dtype)
+
+
+def _channels(tensor: Tensor, in_chans: int) -> tuple[Tensor, str]:
+    """Fewer image channels to one: their sum. Otherwise repeated, and scaled to keep the sum."""
+    had = tensor.shape[1]
+    if in_chans == 1:
+        return tensor.sum(dim=1, keepdim=True), "summed over the image's channels"
+    times = -(-in_chans // had)
+    repeated = tensor.repeat(1, times, 1, 1)[:, :in_chans] * (had / in_chans)
+    return repeated, "the image's channels repeated, and scaled"

@@ -1,0 +1,65 @@
+"""Writing a model's weights under another library's names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from hierarch.errors import WeightsError
+from hierarch.model.backbone import Backbone
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.load import dump
+from hierarch.weights.files import listed, write
+from hierarch.weights.layouts import LAYOUTS, LIBRARIES, OWN, Layout
+from hierarch.weights.names import Link, from_ours
+
+
+def export_weights(
+    model: Backbone, path: str | os.PathLike[str] | None = None, *, layout: str = "hierarch"
+) -> dict[str, Tensor]:
+    """The model's weights as another library's own state dict, buffers included; written to a
+    file (.safetensors, .pth, .pt, .bin) if there is a path.
+
+    `layout` is "timm", "torchvision", "huggingface", "official", "mmdetection", or the library's
+    own, "hierarch", which keeps the spec in the metadata of a .safetensors. Raises `WeightsError`
+    for a network that the layout has no names for, and for a file that cannot be written.
+    """
+    tensors = renamed(model.state_dict(), model.spec, layout)
+    if path is not None:
+        save(path, tensors, model.spec, layout)
+    return tensors
+
+
+def save(
+    path: str | os.PathLike[str], tensors: dict[str, Tensor], spec: BackboneSpec, layout: str
+) -> None:
+    """Write what `renamed` made; our own layout keeps the spec beside it."""
+    write(path, tensors, **({"spec": dump(spec)} if layout == OWN.library else {}))
+
+
+def renamed(ours: Mapping[str, Tensor], spec: BackboneSpec, layout: str) -> dict[str, Tensor]:
+    """Our tensors under a library's names, with the buffers that it holds besides."""
+    chosen, links = _choose(layout, list(ours))
+    theirs: dict[str, Tensor] = {}
+    for link in links:
+        given = [ours[name] for name in link.ours]
+        theirs |= dict(zip(link.theirs, link.conversion.to_theirs(given), strict=True))
+    theirs |= chosen.buffers(spec)
+    prefix = chosen.prefix(theirs)
+    return {n if n.startswith(chosen.outside) else prefix + n: t for n, t in theirs.items()}
+
+
+def _choose(library: str, names: list[str]) -> tuple[Layout, list[Link]]:
+    """The library's layout that has a name for each of our weights."""
+    known = [layout for layout in LAYOUTS if library in (layout.library, layout.name)]
+    if not known:
+        raise WeightsError(f"unknown layout {library[:80]!r}; known: {', '.join(LIBRARIES)}")
+    attempts = [(layout, *from_ours(layout.rows, names)) for layout in known]
+    layout, links, unknown = min(attempts, key=lambda attempt: len(attempt[2]))
+    if unknown:
+        raise WeightsError(f"{layout.name} has no name for {listed('weights', unknown).strip()}")
+    halves = [link for link in links if not {*link.ours} <= {*names}]
+    assert not halves, f"half of a weight: {halves}"
+    return layout, links

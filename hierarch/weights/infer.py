@@ -1,0 +1,147 @@
+"""The spec of a network, worked out from its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierarch.errors import SpecError, WeightsError
+from hierarch.model.backbone import Backbone, build
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair
+from hierarch.spec.load import load, loads, override, presets
+from hierarch.weights.adapt import POSITION
+from hierarch.weights.files import Source, read
+from hierarch.weights.load import load_weights
+from hierarch.weights.names import from_ours
+from hierarch.weights.recognize import Recognized, recognize
+from hierarch.weights.swin import SwinShapes
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A spec worked out from a checkpoint."""
+
+    spec: BackboneSpec
+    layout: str
+    assumed: tuple[str, ...]
+    """What weights do not tell, and what was taken for it, in sentences."""
+
+
+def infer(
+    source: Source, *, layout: str = "auto", window_size: int | Pair | None = None
+) -> Inferred:
+    """The spec of the network whose weights these are.
+
+    Swin, Swin V2 and Swin-MLP of any widths, depths, heads and windows; of the other families,
+    what differs from a preset in widths, depths and classes. `window_size` is for checkpoints that
+    do not tell it: Swin V2's hold nothing of its size in timm and transformers. Raises
+    `WeightsError` where something cannot be told.
+    """
+    checkpoint = read(source)
+    found = recognize(checkpoint.tensors, layout)
+    if "spec" in checkpoint.metadata:
+        spec = loads(checkpoint.metadata["spec"], source="the checkpoint's own spec")
+        return Inferred(spec, found.layout.name, ())
+    shapes = {name: tensor.shape for name, tensor in found.ours().items()}
+    swin = SwinShapes(found, shapes, window_size)
+    if swin.is_swin():
+        data, assumed = swin.spec(), swin.assumed
+    else:
+        data, assumed = _like_a_preset(found, shapes)
+    data["name"] = checkpoint.name or data.get("name", "backbone")
+    try:
+        return Inferred(load(data), found.layout.name, tuple(assumed))
+    except SpecError as error:
+        raise WeightsError(
+            f"the weights belong to no network that a spec can say: {error}"
+        ) from None
+
+
+def from_checkpoint(
+    source: Source,
+    *,
+    layout: str = "auto",
+    window_size: int | Pair | None = None,
+    **overrides: Any,
+) -> Backbone:
+    """Build the network whose weights these are, and load them; in eval mode.
+
+    Keywords override fields of the spec, as in `build`: `head=None` for a feature extractor. What
+    is assumed where the weights do not tell, `infer` says. Raises `WeightsError`, as `infer` and
+    `load_weights` do, and `SpecError` for an override that is none.
+    """
+    inferred = infer(source, layout=layout, window_size=window_size)
+    model = build(override(inferred.spec, overrides))
+    load_weights(model, source, layout=inferred.layout)
+    return model.eval()
+
+
+def _like_a_preset(
+    found: Recognized, shapes: dict[str, torch.Size]
+) -> tuple[dict[str, Any], list[str]]:
+    """The preset that has these weights, once its widths, depths and classes are theirs."""
+    fitting: dict[BackboneSpec, str] = {}
+    for name in presets():
+        template = load(name)
+        try:
+            spec = override(template, _changes(template, shapes))
+        except (SpecError, KeyError):
+            continue
+        with torch.device("meta"):
+            state = build(spec).state_dict()
+        _, unheld = from_ours(found.layout.rows, state)
+        if not unheld and _alike(state, shapes):
+            fitting.setdefault(_as_it_computes(spec), name)
+    if len(fitting) == 1:
+        [(spec, name)] = fitting.items()
+        return spec.to_data(), [f"what the weights do not tell is taken from {name}"]
+    which = f"{' and '.join(fitting.values())} have" if fitting else "no preset has"
+    raise WeightsError(
+        f"the spec of this {found.layout.name} checkpoint cannot be told: it is no Swin, and "
+        f"{which} weights of these names and shapes; build the model from a spec, and read the "
+        "checkpoint with load_weights"
+    )
+
+
+def _as_it_computes(spec: BackboneSpec) -> BackboneSpec:
+    """The spec without what presets of one family differ in, and no output depends on."""
+    scale = {"layer_scale": 1.0} if spec.layer_scale else {}
+    return override(spec, {"name": "backbone", "drop_path_rate": 0.0, **scale})
+
+
+def _changes(template: BackboneSpec, shapes: dict[str, torch.Size]) -> dict[str, Any]:
+    """What of a preset is to be changed for weights of these shapes."""
+    depths: dict[int, int] = {}
+    for name in shapes:
+        head, *rest = name.split(".")
+        if head == "stages" and rest[1] == "blocks":
+            depths[int(rest[0])] = max(depths.get(int(rest[0]), 0), int(rest[2]) + 1)
+    stages = []
+    for i, depth in sorted(depths.items()):
+        like = template.stages[min(i, len(template.stages) - 1)]
+        norm = next(n for n in shapes if n.startswith(f"stages.{i}.blocks.0.norm"))
+        stages.append(like.to_data() | {"dim": shapes[norm][0], "depth": depth})
+    classes = shapes["head.fc.weight"][0] if "head.fc.weight" in shapes else 0
+    head = template.head.to_data() if template.head else {}
+    stem = template.stem.to_data()
+    stem = {"type": stem} if isinstance(stem, str) else stem
+    return {
+        "stages": stages,
+        "head": head | {"num_classes": classes},
+        "stem": stem | {"in_chans": shapes["stem.proj.weight"][1]},
+    }
+
+
+def _alike(state: dict[str, Tensor], shapes: dict[str, torch.Size]) -> bool:
+    """Whether names and shapes are the same; a position embedding may lie flat."""
+    if state.keys() != shapes.keys():
+        return False
+    return all(
+        tensor.shape == shapes[name]
+        or (name == POSITION and tensor.numel() == shapes[name].numel())
+        for name, tensor in state.items()
+    )

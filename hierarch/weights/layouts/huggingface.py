@@ -1,0 +1,108 @@
+"""transformers: Swin and Swin V2, each ForImageClassification, Model and Backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from hierarch.weights.layouts.base import FLAT_GRID, SPLIT_QKV, Layout
+from hierarch.weights.layouts.swin import BLOCK, merging_rows
+from hierarch.weights.names import Row, row
+
+_BLOCK = "encoder.layers.{i}.blocks.{j}"
+_CLASSIFIER = "classifier.weight"
+
+
+def _marks(v2: bool) -> Callable[[Collection[str]], bool]:
+    def recognizes(names: Collection[str]) -> bool:
+        first = "encoder.layers.0.blocks.0.attention."
+        return (
+            "embeddings.patch_embeddings.projection.weight" in names
+            and any(name.startswith(first) for name in names)
+            and any(name.endswith(".logit_scale") for name in names) == v2
+        )
+
+    return recognizes
+
+
+def _has_outputs(names: Collection[str]) -> bool:
+    """Whether it is a Backbone, with norms of its outputs."""
+    return any(name.startswith("hidden_states_norms.") for name in names)
+
+
+def _rows(blocks: list[Row]) -> list[Row]:
+    return [
+        row("stem.proj.*", "embeddings.patch_embeddings.projection.*"),
+        row("stem.norm.*", "embeddings.norm.*"),
+        row("position_embedding.table", "embeddings.position_embeddings", FLAT_GRID),
+        *merging_rows("stages.{i+1}.downsample", "encoder.layers.{i}.downsample"),
+        *blocks,
+        row(f"{BLOCK}.norm1.*", f"{_BLOCK}.layernorm_before.*"),
+        row(f"{BLOCK}.norm2.*", f"{_BLOCK}.layernorm_after.*"),
+        row("norm.*", "layernorm.*"),
+        row("head.fc.*", "classifier.*"),
+    ]
+
+
+def _parts(*names: str) -> tuple[str, ...]:
+    return tuple(f"{_BLOCK}.attention.{name}" for name in names)
+
+
+SWIN = Layout(
+    "huggingface",
+    "swin",
+    [
+        *_rows(
+            [
+                row(f"{BLOCK}.mixer.qkv.*", _parts("q_proj.*", "k_proj.*", "v_proj.*"), SPLIT_QKV),
+                row(f"{BLOCK}.mixer.proj.*", _parts("o_proj.*")),
+                row(
+                    f"{BLOCK}.mixer.relative_position_bias_table",
+                    _parts("relative_position_bias.relative_position_bias_table"),
+                ),
+                row(f"{BLOCK}.mlp.*", f"{_BLOCK}.mlp.*"),
+            ]
+        ),
+        row("stages.{i}.norm.*", "hidden_states_norms.stage{i+1}.*"),
+    ],
+    _marks(v2=False),
+    spellings=[
+        (r"^swin\.", ""),
+        # as files were written before version 5
+        (r"\.attention\.self\.query\.", ".attention.q_proj."),
+        (r"\.attention\.self\.key\.", ".attention.k_proj."),
+        (r"\.attention\.self\.value\.", ".attention.v_proj."),
+        (r"\.attention\.self\.relative", ".attention.relative_position_bias.relative"),
+        (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+    ],
+    prefix=lambda names: "swin." if _CLASSIFIER in names or _has_outputs(names) else "",
+    outside=("classifier.", "hidden_states_norms."),
+    small_map=lambda names: "pad_shift" if _has_outputs(names) else "pad",
+)
+
+SWIN_V2 = Layout(
+    "huggingface",
+    "swin_v2",
+    _rows(
+        [
+            row(
+                f"{BLOCK}.mixer.qkv.weight",
+                _parts("self.query.weight", "self.key.weight", "self.value.weight"),
+                SPLIT_QKV,
+            ),
+            row(f"{BLOCK}.mixer.q_bias", _parts("self.query.bias")),
+            row(f"{BLOCK}.mixer.v_bias", _parts("self.value.bias")),
+            row(f"{BLOCK}.mixer.logit_scale", _parts("self.logit_scale")),
+            row(f"{BLOCK}.mixer.cpb_mlp.*", _parts("self.continuous_position_bias_mlp.*")),
+            row(f"{BLOCK}.mixer.proj.*", _parts("output.dense.*")),
+            row(f"{BLOCK}.mlp.fc1.*", f"{_BLOCK}.intermediate.dense.*"),
+            row(f"{BLOCK}.mlp.fc2.*", f"{_BLOCK}.output.dense.*"),
+        ]
+    ),
+    _marks(v2=True),
+    spellings=[(r"^swinv2\.", "")],
+    prefix=lambda names: "swinv2." if _CLASSIFIER in names else "",
+    outside=("classifier.",),
+    small_map=lambda names: "clamp",
+)

@@ -1,0 +1,63 @@
+"""mmdetection and mmsegmentation: Swin with a norm per output. Merging by `nn.Unfold`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from einops import rearrange
+from torch import Tensor
+
+from hierarch.mixers.window_attention import relative_position_index
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import pair
+from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
+from hierarch.weights.layouts.swin import BLOCK, attention_rows, attentions, named_alike
+from hierarch.weights.names import Conversion, row
+
+
+def _is_mmdetection(names: Collection[str]) -> bool:
+    return "patch_embed.projection.weight" in names and any(".w_msa." in name for name in names)
+
+
+def _channels_first(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    # ours: 2x2 neighbors column by column, then channels; theirs: channels, then row by row
+    return [rearrange(tensors[0], "... (q p c) -> ... (c p q)", p=2, q=2)]
+
+
+def _channels_last(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    return [rearrange(tensors[0], "... (c p q) -> ... (q p c)", p=2, q=2)]
+
+
+UNFOLDED = Conversion(to_theirs=_channels_first, to_ours=_channels_last)
+"""The 4C channels that merging reads, in `nn.Unfold`'s order."""
+
+
+def _buffers(spec: BackboneSpec) -> Buffers:
+    """Relative positions."""
+    return {
+        f"stages.{i}.blocks.{j}.attn.w_msa.relative_position_index": relative_position_index(
+            pair(mixer.window_size)
+        )
+        for i, j, mixer in attentions(spec)
+    }
+
+
+MMDETECTION = Layout(
+    "mmdetection",
+    "swin",
+    [
+        row("stem.proj.*", "patch_embed.projection.*"),
+        row("stem.norm.*", "patch_embed.norm.*"),
+        row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
+        row("stages.{i+1}.downsample.norm.*", "stages.{i}.downsample.norm.*", UNFOLDED),
+        row("stages.{i+1}.downsample.reduction.*", "stages.{i}.downsample.reduction.*", UNFOLDED),
+        *attention_rows(f"{BLOCK}.attn.w_msa"),
+        row(f"{BLOCK}.mlp.fc1.*", f"{BLOCK}.ffn.layers.0.0.*"),
+        row(f"{BLOCK}.mlp.fc2.*", f"{BLOCK}.ffn.layers.1.*"),
+        *named_alike(BLOCK, "norm1", "norm2"),
+        row("stages.{i}.norm.*", "norm{i}.*"),
+    ],
+    _is_mmdetection,
+    buffers=_buffers,
+    small_map=lambda names: "pad_shift",
+)

@@ -1,0 +1,97 @@
+"""microsoft/Swin-Transformer: Swin, Swin V2, Swin-MLP. A layer ends in its merging."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import torch
+
+from hierarch.errors import WeightsError
+from hierarch.mixers.window_attention import WindowAttentionSpec, relative_position_index
+from hierarch.model.shifted_windows import shift_mask
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair, pair
+from hierarch.spec.claim import claim
+from hierarch.spec.windows import fit
+from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
+from hierarch.weights.layouts.swin import (
+    BLOCK,
+    AttentionSpec,
+    attention_rows,
+    attentions,
+    coordinates,
+    merging_rows,
+    named_alike,
+)
+from hierarch.weights.names import row
+
+_FIRST_MERGE = "layers.0.downsample.reduction.weight"
+
+
+def _is_official(names: Collection[str]) -> bool:
+    merges = any(name.endswith(".downsample.reduction.weight") for name in names)
+    return (
+        "patch_embed.proj.weight" in names
+        and any(name.startswith("layers.0.blocks.0.") for name in names)
+        and "head.fc.weight" not in names
+        and (_FIRST_MERGE in names or not merges)
+    )
+
+
+def _buffers(spec: BackboneSpec) -> Buffers:
+    """Relative positions, their coordinates (V2) and the masks, at the spec's image size."""
+    grids = [stage.grid for stage in claim(spec, pair(spec.input_size)).stages]
+    buffers: Buffers = {}
+    for i, j, mixer in attentions(spec):
+        window, shift = _cut(mixer, grids[i])
+        prefix = f"layers.{i}.blocks.{j}"
+        buffers[f"{prefix}.attn.relative_position_index"] = relative_position_index(window)
+        for name, values in coordinates(mixer, window).items():
+            buffers[f"{prefix}.attn.{name}"] = values
+        if any(shift):
+            windows = grids[i][0] // window[0], grids[i][1] // window[1]
+            masks = shift_mask(windows, window, shift, like=torch.empty(0))
+            buffers[f"{prefix}.attn_mask"] = masks.squeeze(1)
+    return buffers
+
+
+def _cut(mixer: AttentionSpec, grid: Pair) -> tuple[Pair, Pair]:
+    """The window and shift that the published code builds for a grid, at the one image size."""
+    own = pair(mixer.window_size)
+    window, shift = fit(grid, own, pair(mixer.shift_size), "clamp_both")
+    if any(n % w for n, w in zip(grid, window, strict=True)):
+        raise WeightsError(
+            f"the official layout holds masks for one image size, and windows of {window} do not "
+            f"fill a grid of {grid}; set the spec's input_size"
+        )
+    if window != own and isinstance(mixer, WindowAttentionSpec):
+        raise WeightsError(
+            f"the official layout has a position table for a window of {window} on a grid of "
+            f"{grid}, and the model's is for {own}; set the spec's input_size"
+        )
+    return window, shift
+
+
+_THEIRS = "layers.{i}.blocks.{j}"
+
+OFFICIAL = Layout(
+    "official",
+    "swin",
+    [
+        row("stem.*", "patch_embed.*"),
+        row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
+        *merging_rows("stages.{i+1}.downsample", "layers.{i}.downsample"),
+        *attention_rows(f"{_THEIRS}.attn"),
+        row(f"{BLOCK}.mixer.weight", f"{_THEIRS}.spatial_mlp.weight"),
+        row(f"{BLOCK}.mixer.bias", f"{_THEIRS}.spatial_mlp.bias"),
+        *named_alike(_THEIRS, "norm1", "norm2", "mlp"),
+        row("norm.*", "norm.*"),
+        row("head.fc.*", "head.*"),
+    ],
+    _is_official,
+    # as SimMIM's files call it
+    spellings=[(re.escape(".rpe_mlp."), ".cpb_mlp.")],
+    buffers=_buffers,
+    small_map=lambda names: "clamp_both",
+)

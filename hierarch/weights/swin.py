@@ -1,0 +1,203 @@
+"""A Swin's spec, worked out from the shapes of its weights: V1, V2 and Swin-MLP."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import torch
+
+from hierarch.errors import WeightsError
+from hierarch.spec.base import Pair, pair
+from hierarch.weights.recognize import Recognized
+
+_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
+
+
+class SwinShapes:
+    """Reads dims, depths, heads, windows and the head off our names and their shapes."""
+
+    def __init__(
+        self, found: Recognized, shapes: dict[str, torch.Size], window_size: int | Pair | None
+    ) -> None:
+        self.found = found
+        self.shapes = shapes
+        self.window_size = window_size
+        self.assumed: list[str] = []
+        self.depths: dict[int, int] = {}
+        for name in shapes:
+            if block := _BLOCK.match(name):
+                i, j = map(int, block.groups())
+                self.depths[i] = max(self.depths.get(i, 0), j + 1)
+
+    def is_swin(self) -> bool:
+        return any(self._kind(i) for i in self.depths)
+
+    def _kind(self, stage: int) -> str | None:
+        """The type of a stage's mixers, where it is one of Swin's."""
+        first = f"stages.{stage}.blocks.0.mixer"
+        marks = {
+            "relative_position_bias_table": "window_attention",
+            "logit_scale": "cosine_window_attention",
+            "weight": "window_mlp",
+        }
+        return next(
+            (kind for mark, kind in marks.items() if f"{first}.{mark}" in self.shapes), None
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """The mapping that a person would write. Raises `WeightsError` for what cannot be told."""
+        if sorted(self.depths) != list(range(len(self.depths))):
+            raise WeightsError(f"the checkpoint has stages {sorted(self.depths)}: some are missing")
+        stages = [self._stage(i) for i in sorted(self.depths)]
+        cycles = [stage.pop("mixer") for stage in stages]
+        data: dict[str, Any] = {"stem": self._stem()}
+        if all(cycle == cycles[0] for cycle in cycles):
+            data["mixer"] = cycles[0]
+        else:
+            stages = [s | {"mixer": cycle} for s, cycle in zip(stages, cycles, strict=True)]
+        ratios = [stage.pop("mlp_ratio") for stage in stages]
+        if all(ratio == ratios[0] for ratio in ratios):
+            data["mlp_ratio"] = ratios[0]
+        else:
+            stages = [s | {"mlp_ratio": ratio} for s, ratio in zip(stages, ratios, strict=True)]
+        if self._kind(0) == "cosine_window_attention":
+            data["block"] = "post_norm"
+            data["downsample"] = {"type": "patch_merging", "norm_last": True}
+        data |= {"stages": stages, **self._position(), **self._end()}
+        return data | {"input_size": self._input_size(data)}
+
+    def _stem(self) -> dict[str, Any]:
+        _, in_chans, *patch = self.shapes["stem.proj.weight"]
+        norm = {} if "stem.norm.weight" in self.shapes else {"norm": None}
+        return {"type": "patch_embed", "patch_size": patch, "in_chans": in_chans, **norm}
+
+    def _stage(self, i: int) -> dict[str, Any]:
+        first = f"stages.{i}.blocks.0"
+        dim = self.shapes[f"{first}.norm2.weight"][0]
+        hidden = self.shapes[f"{first}.mlp.fc1.weight"][0]
+        mixer = self._mixer(i, dim)
+        half = [side // 2 for side in pair(mixer["window_size"])]
+        cycle = [mixer] if self.depths[i] == 1 else [mixer, mixer | {"shift_size": half}]
+        return {"dim": dim, "depth": self.depths[i], "mlp_ratio": hidden / dim, "mixer": cycle}
+
+    def _mixer(self, i: int, dim: int) -> dict[str, Any]:
+        name, kind = f"stages.{i}.blocks.0.mixer", self._kind(i)
+        mixer: dict[str, Any] = {"type": kind}
+        mixer["small_map"] = self.found.layout.small_map(self.found.tensors)
+        if kind == "window_attention":
+            rows, heads = self.shapes[f"{name}.relative_position_bias_table"]
+            window = self._window(i, rows=rows)
+            bias = f"{name}.qkv.bias" in self.shapes
+        elif kind == "cosine_window_attention":
+            heads = self.shapes[f"{name}.logit_scale"][0]
+            window = self._window(i, rows=None)
+            bias = f"{name}.q_bias" in self.shapes
+            mixer |= self._pretrained(i, window)
+        elif kind == "window_mlp":
+            slots, size = self.shapes[f"{name}.weight"][:2]
+            heads, window, bias = slots // size, self._square(i, size), True
+        else:
+            raise WeightsError(f"stage {i}: no window size can be told without a position table")
+        if not heads or dim % heads:
+            raise WeightsError(f"stage {i}: {heads} heads do not divide its width of {dim}")
+        mixer |= {"head_dim": dim // heads, "window_size": window}
+        return mixer if bias else mixer | {"qkv_bias": False}
+
+    def _window(self, i: int, *, rows: int | None) -> Pair:
+        """A stage's window: given, or from its table of (2h-1)(2w-1) rows, or from a buffer."""
+        given = pair(self.window_size) if self.window_size else None
+        if rows is not None:
+            if given and (2 * given[0] - 1) * (2 * given[1] - 1) == rows:
+                return given
+            side = math.isqrt(rows)
+            if side**2 == rows and side % 2:
+                return (side + 1) // 2, (side + 1) // 2
+            raise WeightsError(
+                f"stage {i}: its position table has {rows} rows, which no square window has; say "
+                "which it is with window_size=(height, width)"
+            )
+        coordinates = self._buffer(i, "relative_coords_table")
+        if coordinates is not None and coordinates.ndim == 4:
+            _, h, w, _ = coordinates.shape
+            return (h + 1) // 2, (w + 1) // 2
+        index = self._buffer(i, "relative_position_index")
+        if index is not None:
+            return self._square(i, math.isqrt(index.numel()))
+        if given:
+            return given
+        raise WeightsError(
+            f"the window cannot be told from a {self.found.layout.name} checkpoint of Swin V2, "
+            "whose position bias fits any; say which it is with window_size=8"
+        )
+
+    def _square(self, i: int, size: int) -> Pair:
+        """The window of `size` tokens."""
+        given = pair(self.window_size) if self.window_size else None
+        if given and math.prod(given) == size:
+            return given
+        side = math.isqrt(size)
+        if side**2 != size:
+            raise WeightsError(
+                f"stage {i}: its window has {size} tokens and is no square; say which it is with "
+                "window_size=(height, width)"
+            )
+        return side, side
+
+    def _buffer(self, i: int, name: str) -> torch.Tensor | None:
+        """A buffer of a stage's first block, where the checkpoint holds it."""
+        block = {"official": f"layers.{i}.blocks.0", "torchvision": f"features.{2 * i + 1}.0"}
+        prefix = block.get(self.found.layout.library, "")
+        return self.found.tensors.get(f"{prefix}.attn.{name}")
+
+    def _pretrained(self, i: int, window: Pair) -> dict[str, Any]:
+        """The window that V2's position bias was learned at, from its stored coordinates."""
+        coordinates = self._buffer(i, "relative_coords_table")
+        if coordinates is None:
+            self._assume("the window that the position bias was learned at is the window itself")
+            return {}
+        learned = []
+        for axis, side in enumerate(window):
+            # eq. (4) at the edge: log2(8 (w - 1) / (w' - 1) + 1) / log2 8
+            edge = float(coordinates[0, -1, -1, axis])
+            learned.append(round(8 * (side - 1) / (8**edge - 1)) + 1 if side > 1 and edge else side)
+        return {} if tuple(learned) == window else {"pretrained_window_size": learned}
+
+    def _position(self) -> dict[str, Any]:
+        if (shape := self.shapes.get("position_embedding.table")) is None:
+            return {}
+        side = math.isqrt(shape[1])
+        grid = list(shape[1:3]) if len(shape) == 4 else [side, side]
+        if math.prod(grid) != math.prod(shape[1:-1]):
+            raise WeightsError(f"{shape[1]} absolute positions are no square grid")
+        return {"position_embedding": {"type": "absolute", "grid": grid}}
+
+    def _end(self) -> dict[str, Any]:
+        """The head, or which maps have a norm."""
+        if "head.fc.weight" in self.shapes:
+            return {"head": {"num_classes": self.shapes["head.fc.weight"][0]}}
+        outputs = [i for i in self.depths if f"stages.{i}.norm.weight" in self.shapes]
+        if outputs:
+            return {"out_indices": outputs}
+        if "norm.weight" in self.shapes:
+            return {"head": {"num_classes": 0}}
+        return {"output_norm": False}
+
+    def _input_size(self, data: dict[str, Any]) -> Any:
+        """Pixels: from what is stored for one image size, else the least that needs no padding."""
+        patch = data["stem"]["patch_size"]
+        if position := data.get("position_embedding"):
+            return [g * p for g, p in zip(position["grid"], patch, strict=True)]
+        masks = self.found.tensors.get("layers.0.blocks.1.attn_mask")
+        if masks is not None and masks.ndim == 3:
+            side = math.isqrt(masks.shape[0] * masks.shape[1])
+            return [side * p for p in patch]
+        self._assume("the image size that it was trained at is the least that needs no padding")
+        window = pair((data.get("mixer") or data["stages"][0]["mixer"])[0]["window_size"])
+        times = 2 ** (len(self.depths) - 1)
+        return [w * p * times for w, p in zip(window, patch, strict=True)]
+
+    def _assume(self, sentence: str) -> None:
+        if sentence not in self.assumed:
+            self.assumed.append(sentence)
