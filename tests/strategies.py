@@ -53,6 +53,19 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         position_bias=st.sampled_from(["relative", "none"]),
     ),
     "window_mlp": windowed("window_mlp"),
+    "grid_attention": headed(
+        "grid_attention",
+        window_size=sides(1, 7),
+        qkv_bias=st.booleans(),
+        position_bias=st.sampled_from(["relative", "none"]),
+    ),
+    "neighborhood_attention": headed(
+        "neighborhood_attention",
+        kernel_size=st.sampled_from([1, 3, 5, 7]),
+        qkv_bias=st.booleans(),
+        position_bias=st.sampled_from(["relative", "none"]),
+    ),
+    "linear_attention": headed("linear_attention", qkv_bias=st.booleans()),
     "global_attention": headed("global_attention", qkv_bias=st.booleans()),
     "pooling": st.just("pooling")
     | mappings({"type": "pooling"}, kernel_size=st.sampled_from([1, 3, 5])),

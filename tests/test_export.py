@@ -125,6 +125,14 @@ def test_one_export_serves_every_size_with_other_mixers(mixer):
     assert_one_export_serves(perturb(hierarch.build(spec)), SIZES)
 
 
+@pytest.mark.parametrize("mixer", ["grid_attention", "neighborhood_attention", "linear_attention"])
+def test_one_export_serves_every_size_with_other_attention(mixer):
+    spec = tiny(stages=STAGES[:1], layer_scale=0.1) | {"mixer": {"type": mixer, "head_dim": 4}}
+    # torch's own reshape makes a case apart of a sequence of one token
+    sizes = SIZES if mixer == "grid_attention" else SIZES[:-1]
+    assert_one_export_serves(perturb(hierarch.build(spec)), sizes)
+
+
 def test_a_resized_position_is_exported():
     position = {"type": "absolute", "grid": 6}
     spec = tiny(stages=STAGES[:1], position_embedding=position) | {"mixer": "identity"}

@@ -61,9 +61,17 @@ def test_worked_out_buffers_are_not_in_the_state_dict():
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", "depthwise_conv"])
+OTHERS = {
+    "depthwise_conv": {"kernel_size": 3},
+    "grid_attention": {"head_dim": 4, "window_size": 3},
+    "neighborhood_attention": {"head_dim": 4, "kernel_size": 3},
+    "linear_attention": {"head_dim": 4},
+}
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", *OTHERS])
 def test_off_the_meta_device(mixer):
-    fields = {} if mixer != "depthwise_conv" else {"mixer": {"type": mixer, "kernel_size": 3}}
+    fields = {"mixer": {"type": mixer, **OTHERS[mixer]}} if mixer in OTHERS else {}
     spec = tiny(mixer, head=HEAD, **EVERYTHING) | fields
     original = perturb(hierarch.build(spec))
     with torch.device("meta"):

@@ -34,6 +34,18 @@ BUILT_IN = {
         {"head_dim": 8, "window_size": 1},
     ],
     "global_attention": [{"head_dim": 8}, {"num_heads": 1, "qkv_bias": False}],
+    "grid_attention": [
+        *({k: v for k, v in fields.items() if k != "shift_size"} for fields in WINDOWS),
+        {"head_dim": 8, "qkv_bias": False},
+        {"head_dim": 8, "position_bias": "none"},
+    ],
+    "neighborhood_attention": [
+        {"head_dim": 8},
+        {"num_heads": 1, "kernel_size": 3, "qkv_bias": False},
+        {"head_dim": 8, "kernel_size": 9, "position_bias": "none"},
+        {"head_dim": 8, "kernel_size": 1, "position_bias": "none"},
+    ],
+    "linear_attention": [{"head_dim": 8}, {"num_heads": 1, "qkv_bias": False}, {"head_dim": 1}],
     "depthwise_conv": [{}, {"kernel_size": 3, "bias": False}, {"kernel_size": 1}],
     "pooling": [{}, {"kernel_size": 5}],
     "identity": [{}],

@@ -112,7 +112,13 @@ def test_one_head_dim_fits_stages_of_every_width():
     assert [stage.mixers[0].heads(stage.dim) for stage in plan] == [4, 4, 4]
 
 
-@pytest.mark.parametrize("name", ["window_attention", "window_mlp", "global_attention"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("window_attention", "window_mlp", "grid_attention"),
+        *("neighborhood_attention", "linear_attention", "global_attention"),
+    ],
+)
 @pytest.mark.parametrize(
     ("heads", "found"), [({}, "neither"), ({"head_dim": 8, "num_heads": 4}, "both")]
 )

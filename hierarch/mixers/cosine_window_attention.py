@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.mixers.window_attention import relative_position_index
 from hierarch.model.layers import Linear
+from hierarch.model.relative_position import relative_position_index
 from hierarch.model.shifted_windows import in_windows
 from hierarch.spec.base import Flag, Pair, Side, pair, tokens
 from hierarch.spec.registry import register

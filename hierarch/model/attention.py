@@ -20,10 +20,17 @@ class SelfAttention(nn.Module):
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, C), and a mask to add to the logits, (B or 1, heads or 1, N, N) -> (B, N, C)."""
-        qkv = self.qkv(x)
-        q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+        q, k, v = self.split(x)
         mask = None if mask is None else mask.to(q.dtype)
         # four dimensions: with five, torch takes the slow path, and ONNX refuses
-        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.join(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
+        qkv: Tensor = self.qkv(x)
+        return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+
+    def join(self, heads: Tensor) -> Tensor:
+        """(B, heads, N, d) -> (B, N, C)."""
         out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
         return out

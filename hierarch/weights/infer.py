@@ -95,6 +95,7 @@ def _like_a_preset(
             state = build(spec).state_dict()
         _, unheld = from_ours(found.layout.rows, state)
         if not unheld and _alike(state, shapes):
+            name = name.rpartition("/")[2]
             fitting.setdefault(_as_it_computes(spec), name)
     if len(fitting) == 1:
         [(spec, name)] = fitting.items()

@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from einops import rearrange
 from torch import Tensor
 
-from hierarch.mixers.window_attention import relative_position_index
+from hierarch.model.relative_position import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
 from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
-from hierarch.weights.layouts.swin import BLOCK, attention_rows, attentions, named_alike
+from hierarch.weights.layouts.swin import BLOCK, V1, attention_rows, attentions, named_alike
 from hierarch.weights.names import Conversion, row
 
 
@@ -51,7 +51,7 @@ MMDETECTION = Layout(
         row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
         row("stages.{i+1}.downsample.norm.*", "stages.{i}.downsample.norm.*", UNFOLDED),
         row("stages.{i+1}.downsample.reduction.*", "stages.{i}.downsample.reduction.*", UNFOLDED),
-        *attention_rows(f"{BLOCK}.attn.w_msa"),
+        *attention_rows(f"{BLOCK}.attn.w_msa", *V1),
         row(f"{BLOCK}.mlp.fc1.*", f"{BLOCK}.ffn.layers.0.0.*"),
         row(f"{BLOCK}.mlp.fc2.*", f"{BLOCK}.ffn.layers.1.*"),
         *named_alike(BLOCK, "norm1", "norm2"),

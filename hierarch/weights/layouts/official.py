@@ -8,7 +8,8 @@ from collections.abc import Collection
 import torch
 
 from hierarch.errors import WeightsError
-from hierarch.mixers.window_attention import WindowAttentionSpec, relative_position_index
+from hierarch.mixers.window_attention import WindowAttentionSpec
+from hierarch.model.relative_position import relative_position_index
 from hierarch.model.shifted_windows import shift_mask
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair, pair
@@ -17,6 +18,8 @@ from hierarch.spec.windows import fit
 from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
 from hierarch.weights.layouts.swin import (
     BLOCK,
+    V1,
+    V2,
     AttentionSpec,
     attention_rows,
     attentions,
@@ -82,7 +85,7 @@ OFFICIAL = Layout(
         row("stem.*", "patch_embed.*"),
         row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
         *merging_rows("stages.{i+1}.downsample", "layers.{i}.downsample"),
-        *attention_rows(f"{_THEIRS}.attn"),
+        *attention_rows(f"{_THEIRS}.attn", *V1, *V2),
         row(f"{BLOCK}.mixer.weight", f"{_THEIRS}.spatial_mlp.weight"),
         row(f"{BLOCK}.mixer.bias", f"{_THEIRS}.spatial_mlp.bias"),
         *named_alike(_THEIRS, "norm1", "norm2", "mlp"),

@@ -18,11 +18,13 @@ BLOCK = "stages.{i}.blocks.{j}"
 """Ours."""
 
 
-def attention_rows(theirs: str) -> list[Row]:
-    """Shifted-window attention under their name for it, V1's and V2's."""
-    names = ("qkv.*", "proj.*", "relative_position_bias_table")
-    v2_names = ("q_bias", "v_bias", "logit_scale", "cpb_mlp.*")
-    return [row(f"{BLOCK}.mixer.{name}", f"{theirs}.{name}") for name in (*names, *v2_names)]
+V1 = ("qkv.*", "proj.*", "relative_position_bias_table")
+V2 = ("q_bias", "v_bias", "logit_scale", "cpb_mlp.*")
+
+
+def attention_rows(theirs: str, *names: str) -> list[Row]:
+    """Shifted-window attention under their name for it."""
+    return [row(f"{BLOCK}.mixer.{name}", f"{theirs}.{name}") for name in names]
 
 
 def named_alike(theirs: str, *names: str) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hierarch.weights.layouts.base import CONV_1X1, FLAT_GRID, Layout
-from hierarch.weights.layouts.swin import BLOCK, attention_rows, merging_rows, named_alike
+from hierarch.weights.layouts.swin import BLOCK, V1, V2, attention_rows, merging_rows, named_alike
 from hierarch.weights.names import Conversion, row
 
 _LAYER = "layers.{i}.blocks.{j}"
@@ -27,7 +27,7 @@ SWIN = Layout(
         row("stem.*", "patch_embed.*"),
         row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
         *merging_rows("stages.{i}.downsample", "layers.{i}.downsample"),
-        *attention_rows(f"{_LAYER}.attn"),
+        *attention_rows(f"{_LAYER}.attn", *V1, *V2),
         *named_alike(_LAYER, "norm1", "norm2", "mlp"),
         row("norm.*", "norm.*"),
         row("head.fc.*", "head.fc.*"),

@@ -1,0 +1,93 @@
+"""Grid attention (MaxViT, Tu et al. 2022, arXiv:2204.01697, section 3.2): sparse, and global.
+
+A window's tokens are not neighbors: they lie a stride of H/G rows and W/G columns apart, over the
+whole map. A cycle of window_attention and grid_attention mixes as MaxViT does, near and far.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
+from hierarch.model.windows import copied, pad, pad_to_multiple
+from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import HeadedSpec
+
+
+@register
+class GridAttentionSpec(HeadedSpec):
+    """Multi-head self-attention inside grids of tokens that are spread over the whole map."""
+
+    formula: ClassVar[str] = "4N'C² + 2G²N'C; N' = N padded to multiples of G, G = window_size"
+    paper: ClassVar[str] = "Tu et al. 2022, arXiv:2204.01697, section 3.2"
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
+
+    type: Literal["grid_attention"] = "grid_attention"
+    """Grid attention, MaxViT's: dilated, and so global."""
+    window_size: Annotated[int | Pair, Side(1, 64)] = 7
+    """Tokens along a side of a grid, or [height, width]: the paper's G, under the name that
+    window_attention has for it. A map is padded to multiples of it."""
+    qkv_bias: Flag = True
+    """A bias on queries, keys and values."""
+    position_bias: PositionBias = "relative"
+    """relative: a learned bias per head and per offset of two tokens, in steps of the grid."""
+
+    def tile(self) -> Pair:
+        return pair(self.window_size)
+
+    def slots(self, grid: Pair) -> int:
+        (h, w), (gh, gw) = grid, pair(self.window_size)
+        return ceil_div(h, gh) * gh * ceil_div(w, gw) * gw
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # as Swin, eq. (2), with N = hw after padding and G^2 = tokens of a grid: 4NC^2 + 2G^2NC
+        return self.slots(grid) * self._macs_per_slot(dim)
+
+    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+        return (self.slots(grid) - tokens(grid)) * self._macs_per_slot(dim)
+
+    def _macs_per_slot(self, dim: int) -> int:
+        return 4 * dim**2 + 2 * tokens(pair(self.window_size)) * dim
+
+    def build(self, dim: int) -> nn.Module:
+        return GridAttention(
+            dim,
+            num_heads=self.heads(dim),
+            window_size=pair(self.window_size),
+            qkv_bias=self.qkv_bias,
+            position_bias=self.position_bias,
+        )
+
+
+class GridAttention(RelativeSelfAttention):
+    """(B, H, W, C) -> (B, H, W, C): attention in grids, then back in place.
+
+    Padded tokens are zeros that take part, as in window_attention.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, h, w, _ = x.shape
+        x = pad_to_multiple(x, self.window_size)
+        padded = (x.shape[1], x.shape[2])
+        x = self.attend(spread(x, self.window_size), self.position_bias())
+        x = gather(x, self.window_size, padded)
+        return pad(x, bottom=h - padded[0], right=w - padded[1])
+
+
+def spread(x: Tensor, grid: Pair) -> Tensor:
+    """(B, H, W, C) -> (B*H/h*W/w, h*w, C): every H/h-th row with every W/w-th column."""
+    h, w = grid
+    grids = copied(rearrange(x, "b (h nh) (w nw) c -> b nh nw h w c", h=h, w=w))
+    return rearrange(grids, "b nh nw h w c -> (b nh nw) (h w) c")
+
+
+def gather(x: Tensor, grid: Pair, size: Pair) -> Tensor:
+    """(B*H/h*W/w, h*w, C) -> (B, H, W, C): undoes `spread` of a map of H x W."""
+    (h, w), (height, width) = grid, size
+    nh, nw = height // h, width // w
+    rows = copied(rearrange(x, "(b nh nw) (h w) c -> b h nh w nw c", nh=nh, nw=nw, h=h, w=w))
+    return rearrange(rows, "b h nh w nw c -> b (h nh) (w nw) c")

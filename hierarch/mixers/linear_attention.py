@@ -1,0 +1,60 @@
+"""Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236): a kernel in softmax's place.
+
+A weight is a product φ(q)·φ(k), so the sums over all tokens are taken once, and not per query.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hierarch.model.attention import SelfAttention
+from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import HeadedSpec
+
+
+@register
+class LinearAttentionSpec(HeadedSpec):
+    """Multi-head self-attention of every token to every token, at a cost linear in their number."""
+
+    formula: ClassVar[str] = "4NC² + 2NCD + NC; D = channels per head"
+    paper: ClassVar[str] = "Katharopoulos et al. 2020, arXiv:2006.16236, eq. (4) to (6)"
+
+    type: Literal["linear_attention"] = "linear_attention"
+    """Linear attention with φ(x) = elu(x) + 1: global, and linear in the image's area."""
+    qkv_bias: Flag = True
+    """A bias on queries, keys and values."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # q, k, v and the projection: 4NC^2. Σ φ(k)vᵀ, D^2 a head and token, and φ(q) times it:
+        # NCD each. The normalizer φ(q)·Σφ(k): NC; its sum is additions alone.
+        n, head_dim = tokens(grid), dim // self.heads(dim)
+        return n * dim * (4 * dim + 2 * head_dim + 1)
+
+    def build(self, dim: int) -> nn.Module:
+        return LinearAttention(dim, num_heads=self.heads(dim), qkv_bias=self.qkv_bias)
+
+
+class LinearAttention(SelfAttention):
+    """(B, H, W, C) -> (B, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, h, w, _ = x.shape
+        q, k, v = self.split(x.flatten(1, 2))
+        # eq. (5), with means over the tokens for sums, which float16 has no room for; the ratio is
+        # the same
+        q, k = positive(q), positive(k) / (h * w)
+        values = k.mT @ v
+        weights = k.sum(-2).unsqueeze(-1)
+        return self.join((q @ values) / (q @ weights)).view_as(x)
+
+
+def positive(x: Tensor) -> Tensor:
+    """elu(x) + 1, eq. (7), in a form that never rounds to 0, or a query could be left with 0/0."""
+    above = x.relu()
+    lowest = math.log(torch.finfo(x.dtype).tiny)
+    return (x - above).clamp(min=lowest).exp() + above

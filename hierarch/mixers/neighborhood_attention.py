@@ -1,0 +1,124 @@
+"""Neighborhood attention: every token attends to the K x K tokens around it.
+
+The sliding window of Swin's tables 5 and 6 (Ramachandran et al. 2019, arXiv:1906.05909), at the
+borders as in NATTEN (Hassani et al. 2022, arXiv:2204.07143, section 3): there the neighborhood is
+moved inside the map, so that every token has as many neighbors as any other.
+
+No kernel of its own: keys and values are copied once per neighbor, K² times, so that a training
+step holds about 2K² maps a block. The cost is as claimed; the memory is not NATTEN's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.attention import SelfAttention
+from hierarch.model.relative_position import PositionBias
+from hierarch.spec.base import Flag, Kernel, Pair, tokens
+from hierarch.spec.registry import register
+from hierarch.spec.windows import HeadedSpec
+
+
+@register
+class NeighborhoodAttentionSpec(HeadedSpec):
+    """Multi-head self-attention of every token to its own neighborhood."""
+
+    formula: ClassVar[str] = "4NC² + 2K²NC; K = kernel_size, on an axis of fewer tokens those"
+    paper: ClassVar[str] = "Hassani et al. 2022, arXiv:2204.07143, section 3"
+    no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
+
+    type: Literal["neighborhood_attention"] = "neighborhood_attention"
+    """Neighborhood attention, NAT's: a window that slides with every token."""
+    kernel_size: Kernel = 7
+    """Tokens along a side of the neighborhood; odd."""
+    qkv_bias: Flag = True
+    """A bias on queries, keys and values."""
+    position_bias: PositionBias = "relative"
+    """relative: a learned bias per head and per offset of two tokens in a neighborhood."""
+
+    def macs(self, *, dim: int, grid: Pair) -> int:
+        # as Swin, eq. (2), with N = hw, and K^2 tokens of a neighborhood for M^2: 4NC^2 + 2K^2NC
+        h, w = grid
+        neighbors = min(self.kernel_size, h) * min(self.kernel_size, w)
+        return tokens(grid) * (4 * dim**2 + 2 * neighbors * dim)
+
+    def build(self, dim: int) -> nn.Module:
+        return NeighborhoodAttention(
+            dim,
+            num_heads=self.heads(dim),
+            kernel_size=self.kernel_size,
+            qkv_bias=self.qkv_bias,
+            position_bias=self.position_bias,
+        )
+
+
+class NeighborhoodAttention(SelfAttention):
+    """(B, H, W, C) -> (B, H, W, C): one query per neighborhood, and N neighborhoods."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        kernel_size: int,
+        qkv_bias: bool,
+        position_bias: PositionBias,
+    ) -> None:
+        super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.kernel_size = kernel_size
+        self.relative_position_bias_table: nn.Parameter | None = None
+        if position_bias == "relative":
+            table = torch.empty((2 * kernel_size - 1) ** 2, num_heads)
+            self.relative_position_bias_table = nn.Parameter(table)
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.relative_position_bias_table is not None:
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, h, w, _ = x.shape
+        # heads go with the images, and neighborhoods stand where attention has its heads: what is
+        # gathered is in order as it comes, and K² maps are not copied once more
+        q, k, v = rearrange(self.split(x.flatten(1, 2)), "qkv b heads n d -> qkv (b heads) n d")
+        rows, columns = (neighbors(n, self.kernel_size, device=x.device) for n in (h, w))
+        index = over_both_axes(rows * w, columns)
+        bias = self.position_bias(rows, columns)
+        mask = None if bias is None else bias.repeat(b, 1, 1, 1).to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q[:, :, None], k[:, index], v[:, index], mask)
+        return self.join(rearrange(mixed, "(b heads) n 1 d -> b heads n d", b=b)).view_as(x)
+
+    def position_bias(self, rows: Tensor, columns: Tensor) -> Tensor | None:
+        """What to add to the logits, by how far a key lies from its query: (heads, N, 1, K*K)."""
+        if self.relative_position_bias_table is None:
+            return None
+        last = self.kernel_size - 1
+        dy, dx = (offsets(n) + last for n in (rows, columns))
+        bias = self.relative_position_bias_table[over_both_axes(dy * (2 * last + 1), dx)]
+        return rearrange(bias, "n k heads -> heads n 1 k")
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"
+
+
+def neighbors(size: int, kernel_size: int, *, device: torch.device) -> Tensor:
+    """(size, K): the places of each place's neighbors on an axis, its own among them."""
+    count = torch.sym_min(kernel_size, size)
+    first = torch.arange(size, device=device) - count // 2
+    # at either end the neighborhood is moved inside
+    return first.clamp(0, size - count)[:, None] + torch.arange(count, device=device)
+
+
+def offsets(axis: Tensor) -> Tensor:
+    """(size, K) -> (size, K): the place of each neighbor, less that of whose neighbor it is."""
+    return axis - torch.arange(axis.shape[0], device=axis.device)[:, None]
+
+
+def over_both_axes(rows: Tensor, columns: Tensor) -> Tensor:
+    """(H, K), (W, L) -> (H*W, K*L): the sum for every pair of a row and a column."""
+    return rearrange(rows[:, None, :, None] + columns[None, :, None, :], "h w k l -> (h w) (k l)")

@@ -1,0 +1,71 @@
+"""Self-attention in windows of one size, with a learned bias per head and per offset of two tokens.
+
+The relative position bias of Swin Transformer (Liu et al. 2021, arXiv:2103.14030, section 3.2,
+eq. 4), which MaxViT has too. Its table and its index carry the names of the published code.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.model.attention import SelfAttention
+from hierarch.model.windows import copied
+from hierarch.spec.base import Pair
+
+PositionBias = Literal["relative", "none"]
+
+
+class RelativeSelfAttention(SelfAttention):
+    """Self-attention that knows where in a window its tokens are, if `position_bias` says so."""
+
+    relative_position_index: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        window_size: Pair,
+        qkv_bias: bool,
+        position_bias: PositionBias,
+    ) -> None:
+        super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.window_size = window_size
+        self.relative_position_bias_table: nn.Parameter | None = None
+        if position_bias == "relative":
+            h, w = window_size
+            table = torch.empty((2 * h - 1) * (2 * w - 1), num_heads)
+            self.relative_position_bias_table = nn.Parameter(table)
+            index = torch.empty(h * w, h * w, dtype=torch.long)
+            self.register_buffer("relative_position_index", index, persistent=False)
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the bias table as published, and fill in the index (after the meta device)."""
+        if self.relative_position_bias_table is not None:
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+            self.relative_position_index.copy_(relative_position_index(self.window_size))
+
+    def position_bias(self, clamped: Pair | None = None) -> Tensor | None:
+        """What to add to the logits of a window, or of one clamped to less: (1, heads, N, N)."""
+        if self.relative_position_bias_table is None:
+            return None
+        index = self.relative_position_index
+        if clamped is not None:
+            (h, w), (wh, ww) = clamped, self.window_size
+            index = copied(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
+        return rearrange(self.relative_position_bias_table[index], "n m heads -> 1 heads n m")
+
+
+def relative_position_index(window: Pair) -> Tensor:
+    """The row of the bias table for two positions in a window: (h*w, h*w)."""
+    h, w = window
+    y, x = torch.arange(h, device="cpu"), torch.arange(w, device="cpu")
+    dy = y[:, None] - y[None, :] + h - 1
+    dx = x[:, None] - x[None, :] + w - 1
+    rows = dy[:, None, :, None] * (2 * w - 1) + dx[None, :, None, :]
+    return rows.reshape(h * w, h * w)
