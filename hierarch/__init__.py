@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hierarch.spec.registry import register as register
     from hierarch.spec.schema import schema as schema
     from hierarch.spec.swap import swap as swap
+    from hierarch.weights.convert import convert_weights as convert_weights
     from hierarch.weights.export import export_weights as export_weights
     from hierarch.weights.infer import from_checkpoint as from_checkpoint
     from hierarch.weights.infer import infer as infer
@@ -54,6 +55,7 @@ _HOME = {
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",
+    "convert_weights": "hierarch.weights.convert",
     "export_weights": "hierarch.weights.export",
     "from_checkpoint": "hierarch.weights.infer",
     "infer": "hierarch.weights.infer",

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hierarch.cli.common import version
+from hierarch.cli.convert import convert
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, show, validate, swap, mixers, schema):
+for command in (flops, show, validate, swap, convert, mixers, schema):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import dump
 from hierarch.weights.files import listed, write
 from hierarch.weights.layouts import LAYOUTS, LIBRARIES, OWN, Layout
+from hierarch.weights.layouts.base import no_buffers
 from hierarch.weights.names import Link, from_ours
 
 
@@ -33,33 +34,47 @@ def export_weights(
 
 
 def save(
-    path: str | os.PathLike[str], tensors: dict[str, Tensor], spec: BackboneSpec, layout: str
+    path: str | os.PathLike[str],
+    tensors: dict[str, Tensor],
+    spec: BackboneSpec | None,
+    layout: str,
 ) -> None:
     """Write what `renamed` made; our own layout keeps the spec beside it."""
-    write(path, tensors, **({"spec": dump(spec)} if layout == OWN.library else {}))
+    write(path, tensors, **({"spec": dump(spec)} if spec and layout == OWN.library else {}))
 
 
-def renamed(ours: Mapping[str, Tensor], spec: BackboneSpec, layout: str) -> dict[str, Tensor]:
-    """Our tensors under a library's names, with the buffers that it holds besides."""
-    chosen, links = _choose(layout, list(ours))
+def renamed(
+    ours: Mapping[str, Tensor], spec: BackboneSpec | None, library: str
+) -> dict[str, Tensor]:
+    """Our tensors under a library's names, with the buffers that its own state dict has."""
+    layout, links = _choose(library, list(ours))
     theirs: dict[str, Tensor] = {}
     for link in links:
         given = [ours[name] for name in link.ours]
         theirs |= dict(zip(link.theirs, link.conversion.to_theirs(given), strict=True))
-    theirs |= chosen.buffers(spec)
-    prefix = chosen.prefix(theirs)
-    return {n if n.startswith(chosen.outside) else prefix + n: t for n, t in theirs.items()}
+    if spec:
+        theirs = layout.buffers(spec) | theirs
+    prefix = layout.prefix(theirs)
+    return {n if n.startswith(layout.outside) else prefix + n: t for n, t in theirs.items()}
+
+
+def needs_spec(library: str) -> bool:
+    """Whether a library's state dict holds what the weights alone do not tell."""
+    return any(layout.buffers is not no_buffers for layout in _layouts(library))
+
+
+def _layouts(library: str) -> list[Layout]:
+    known = [layout for layout in LAYOUTS if library in (layout.library, layout.name)]
+    if not known:
+        raise WeightsError(f"unknown layout {library[:80]!r}; known: {', '.join(LIBRARIES)}")
+    return known
 
 
 def _choose(library: str, names: list[str]) -> tuple[Layout, list[Link]]:
     """The library's layout that has a name for each of our weights."""
-    known = [layout for layout in LAYOUTS if library in (layout.library, layout.name)]
-    if not known:
-        raise WeightsError(f"unknown layout {library[:80]!r}; known: {', '.join(LIBRARIES)}")
-    attempts = [(layout, *from_ours(layout.rows, names)) for layout in known]
+    attempts = [(layout, *from_ours(layout.rows, names)) for layout in _layouts(library)]
     layout, links, unknown = min(attempts, key=lambda attempt: len(attempt[2]))
+    unknown += [name for link in links for name in link.ours if name not in names]
     if unknown:
         raise WeightsError(f"{layout.name} has no name for {listed('weights', unknown).strip()}")
-    halves = [link for link in links if not {*link.ours} <= {*names}]
-    assert not halves, f"half of a weight: {halves}"
     return layout, links

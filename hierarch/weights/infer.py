@@ -14,7 +14,7 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import load, loads, override, presets
 from hierarch.weights.adapt import POSITION
-from hierarch.weights.files import Source, read
+from hierarch.weights.files import Checkpoint, Source, read
 from hierarch.weights.load import load_weights
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized, recognize
@@ -42,7 +42,13 @@ def infer(
     `WeightsError` where something cannot be told.
     """
     checkpoint = read(source)
-    found = recognize(checkpoint.tensors, layout)
+    return infer_from(checkpoint, recognize(checkpoint.tensors, layout), window_size)
+
+
+def infer_from(
+    checkpoint: Checkpoint, found: Recognized, window_size: int | Pair | None
+) -> Inferred:
+    """As `infer`, of a checkpoint that is already read."""
     if "spec" in checkpoint.metadata:
         spec = loads(checkpoint.metadata["spec"], source="the checkpoint's own spec")
         return Inferred(spec, found.layout.name, ())

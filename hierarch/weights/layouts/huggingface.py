@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from hierarch.weights.layouts.base import FLAT_GRID, SPLIT_QKV, Layout
+import torch
+
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.weights.layouts.base import FLAT_GRID, SPLIT_QKV, Buffers, Layout
 from hierarch.weights.layouts.swin import BLOCK, merging_rows
 from hierarch.weights.names import Row, row
 
@@ -27,6 +30,14 @@ def _marks(v2: bool) -> Callable[[Collection[str]], bool]:
 def _has_outputs(names: Collection[str]) -> bool:
     """Whether it is a Backbone, with norms of its outputs."""
     return any(name.startswith("hidden_states_norms.") for name in names)
+
+
+def _unused_norm(spec: BackboneSpec) -> Buffers:
+    """A Backbone holds a last norm that no output of it goes through; as it starts."""
+    if spec.head is not None or not spec.output_norm:
+        return {}
+    dim = spec.stages[-1].dim
+    return {"layernorm.weight": torch.ones(dim), "layernorm.bias": torch.zeros(dim)}
 
 
 def _rows(blocks: list[Row]) -> list[Row]:
@@ -78,6 +89,7 @@ SWIN = Layout(
     ],
     prefix=lambda names: "swin." if _CLASSIFIER in names or _has_outputs(names) else "",
     outside=("classifier.", "hidden_states_norms."),
+    buffers=_unused_norm,
     small_map=lambda names: "pad_shift" if _has_outputs(names) else "pad",
 )
 

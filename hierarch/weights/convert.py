@@ -1,0 +1,103 @@
+"""One library's checkpoint as another library's, tensor by tensor, without running a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from hierarch.errors import WeightsError
+from hierarch.model.backbone import build
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair
+from hierarch.spec.load import Source as SpecSource
+from hierarch.spec.load import load
+from hierarch.weights.export import needs_spec, renamed, save
+from hierarch.weights.files import Checkpoint, Source, listed, read
+from hierarch.weights.infer import infer_from
+from hierarch.weights.names import from_theirs
+from hierarch.weights.recognize import Recognized, recognize
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted."""
+
+    source_layout: str
+    layout: str
+    tensors: int
+    """How many were written, buffers among them."""
+    bytes: int
+    ignored: tuple[str, ...]
+    """Names in the source of what is no weight of the network, or can be worked out."""
+    spec: BackboneSpec | None
+    """None where it could not be told and was not needed."""
+    assumed: tuple[str, ...]
+    """What the weights do not tell of the spec, and what was taken for it."""
+
+
+def convert_weights(
+    source: Source,
+    path: str | os.PathLike[str],
+    *,
+    layout: str,
+    source_layout: str = "auto",
+    spec: SpecSource | None = None,
+    window_size: int | Pair | None = None,
+) -> Conversion:
+    """Write a checkpoint in another library's layout (`load_weights` has the names of layouts).
+
+    The spec is worked out from the weights, as `infer` does it, unless it is given; it says which
+    buffers belong there, and that no weight is missing. Raises `WeightsError` for a checkpoint
+    that cannot be read or is not whole, and for a layout that has no name for some of it.
+    """
+    checkpoint = read(source)
+    found = recognize(checkpoint.tensors, source_layout)
+    known, assumed = _spec(checkpoint, found, spec, window_size, needed=needs_spec(layout))
+    ours = found.ours()
+    if known:
+        _check_whole(found, set(ours), known)
+    tensors = renamed(ours, known, layout)
+    save(path, tensors, known, layout)
+    _, foreign = from_theirs(found.layout.rows, found.tensors)
+    return Conversion(
+        source_layout=found.layout.name,
+        layout=layout,
+        tensors=len(tensors),
+        bytes=sum(tensor.nbytes for tensor in tensors.values()),
+        ignored=tuple(found.original[name] for name in foreign),
+        spec=known,
+        assumed=assumed,
+    )
+
+
+def _spec(
+    checkpoint: Checkpoint,
+    found: Recognized,
+    given: SpecSource | None,
+    window_size: int | Pair | None,
+    *,
+    needed: bool,
+) -> tuple[BackboneSpec | None, tuple[str, ...]]:
+    """The network's spec, and what is assumed in it."""
+    if given is not None:
+        return load(given), ()
+    try:
+        inferred = infer_from(checkpoint, found, window_size)
+    except WeightsError:
+        if needed:
+            raise
+        return None, ()
+    return inferred.spec, inferred.assumed
+
+
+def _check_whole(found: Recognized, names: set[str], spec: BackboneSpec) -> None:
+    """Raise `WeightsError` where a weight of the network is missing."""
+    with torch.device("meta"):
+        wanted = build(spec).state_dict()
+    if missing := [name for name in wanted if name not in names]:
+        raise WeightsError(
+            f"the {found.layout.name} checkpoint is no whole {spec.name}: "
+            f"{listed('missing', missing).strip()}"
+        )
