@@ -62,7 +62,7 @@ def convert_weights(
     save(path, tensors, known, layout)
     _, foreign = from_theirs(found.layout.rows, found.tensors)
     return Conversion(
-        source_layout=found.layout.name,
+        source_layout=found.layout.library,
         layout=layout,
         tensors=len(tensors),
         bytes=sum(tensor.nbytes for tensor in tensors.values()),

@@ -51,7 +51,7 @@ def infer_from(
     """As `infer`, of a checkpoint that is already read."""
     if "spec" in checkpoint.metadata:
         spec = loads(checkpoint.metadata["spec"], source="the checkpoint's own spec")
-        return Inferred(spec, found.layout.name, ())
+        return Inferred(spec, found.layout.library, ())
     shapes = {name: tensor.shape for name, tensor in found.ours().items()}
     swin = SwinShapes(found, shapes, window_size)
     if swin.is_swin():
@@ -60,7 +60,7 @@ def infer_from(
         data, assumed = _like_a_preset(found, shapes)
     data["name"] = checkpoint.name or data.get("name", "backbone")
     try:
-        return Inferred(load(data), found.layout.name, tuple(assumed))
+        return Inferred(load(data), found.layout.library, tuple(assumed))
     except SpecError as error:
         raise WeightsError(
             f"the weights belong to no network that a spec can say: {error}"

@@ -45,7 +45,8 @@ def load_weights(
     types = {t.dtype for name, t in fitting.fitted.items() if t.dtype != state[name].dtype}
     model.load_state_dict(state | fitting.fitted)
     return LoadReport(
-        layout=found.layout.name,
+        layout=found.layout.library,
+        network=found.layout.network,
         loaded=tuple(fitting.fitted),
         resampled=tuple(fitting.resampled),
         initialized=tuple(fitting.stays),

@@ -34,7 +34,9 @@ class LoadReport:
     """What became of each weight."""
 
     layout: str
-    """Whose names the checkpoint has: "timm:swin"."""
+    """Whose names the checkpoint has: "timm"."""
+    network: str
+    """Which of that library's networks it is: "swin"."""
     loaded: tuple[str, ...]
     """Our names of the weights that were read, those that were resampled among them."""
     resampled: tuple[Resampled, ...] = ()
@@ -62,4 +64,4 @@ class LoadReport:
             more = [f"... and {len(few) - SHOWN} more"] if len(few) > SHOWN else []
             if names:
                 table.add_row(what, f"{len(names):,}", Text("\n".join([*few[:SHOWN], *more])))
-        return Group(Text(f"layout: {self.layout}"), table)
+        return Group(Text(f"layout: {self.layout}, {self.network}"), table)
