@@ -1,6 +1,7 @@
 """Everything in README and docs that a command makes.
 
-python docs/figures.py              write published.md, images/flops.svg, and spec.md's tables
+python docs/figures.py              write what is stale of published.md, comparison.md (which needs
+                                    timm and torchvision), images/flops.svg, and spec.md's tables
 python docs/figures.py --check      exit with status 1 if one of them is stale
 python docs/figures.py --console    also write the outputs of the commands in README and docs
 """
@@ -12,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+import comparison
 import fences
 import fields
 from rich.console import Console
@@ -99,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     made = {
         DOCS / "published.md": published(),
+        comparison.PAGE: comparison.page(),
         DOCS / "images" / "flops.svg": picture(),
         DOCS / "spec.md": fields.filled((DOCS / "spec.md").read_text("utf-8")),
     }

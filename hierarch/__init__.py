@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hierarch.complexity import count_rule as count_rule
     from hierarch.complexity import measure as measure
+    from hierarch.complexity import measure_peer as measure_peer
     from hierarch.errors import CountError as CountError
     from hierarch.errors import HierarchError as HierarchError
     from hierarch.errors import SpecError as SpecError
@@ -62,6 +63,7 @@ _HOME = {
     "load_weights": "hierarch.weights.load",
     "loads": "hierarch.spec.load",
     "measure": "hierarch.complexity",
+    "measure_peer": "hierarch.complexity",
     "presets": "hierarch.spec.load",
     "register": "hierarch.spec.registry",
     "schema": "hierarch.spec.schema",

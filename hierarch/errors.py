@@ -48,3 +48,7 @@ class WeightsError(HierarchError):
 
 class CountError(HierarchError):
     """A network whose cost cannot be counted, for want of a rule for one of its operators."""
+
+
+class PeerError(HierarchError):
+    """A network of another library that is not there, or that cannot take an image."""

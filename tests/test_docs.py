@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import comparison
 import fences
 import fields
 import figures
@@ -41,6 +42,16 @@ def test_every_field_of_every_part_is_documented(kind, name):
 
 def test_the_tables_of_fields_are_as_the_library_has_them():
     assert fields.filled(SPEC) == SPEC, "run: python docs/figures.py"
+
+
+def test_every_peer_is_on_its_page_as_it_is_counted_now():
+    page = comparison.PAGE.read_text("utf-8")
+    rows = comparison.published()
+    assert all(f"| {row['name']} | `{row['network']}` | {row['image']}² |" in page for row in rows)
+    few = {"timm:regnety_040", "timm:efficientnet_b3", "timm:deit_small_patch16_224", "swin_tiny"}
+    lines = [comparison.line(row) for row in rows if row["network"] in few]
+    assert len(lines) == len(few)
+    assert all(f"\n{line}\n" in page for line in lines), "run: python docs/comparison.py"
 
 
 def test_a_stale_file_is_seen(tmp_path):

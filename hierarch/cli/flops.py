@@ -26,7 +26,7 @@ from hierarch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from hierarch.report import Report
+    from hierarch.report import PeerReport, Report
 
 
 class By(StrEnum):
@@ -45,23 +45,41 @@ def flops(
     by: Annotated[By, typer.Option("--by", help="What the cost is broken down by.")] = By.stage,
     format: format_option = Format.table,
     assert_linear: Annotated[
-        bool, typer.Option("--assert-linear", help="Exit with status 1 if a network is not linear.")
+        bool,
+        typer.Option(
+            "--assert-linear",
+            help="Exit with status 1 if a spec is not linear. A peer has no verdict: never fails.",
+        ),
     ] = False,
+    vs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vs",
+            metavar="LIBRARY:MODEL",
+            help="A peer that is no spec, counted beside them: timm:MODEL, torchvision:MODEL or "
+            "transformers:MODEL_TYPE. Never downloads. Repeatable.",
+        ),
+    ] = None,
     set: set_option = None,
 ) -> None:
     """Count what networks cost at each image size, and say whether it is linear in the area.
 
     Two witnesses: the formulas of the parts claim, fvcore counts, and they must agree. Without
-    --sizes: four sizes from the smallest at which nothing is padded, times 4 in area each.
+    --sizes: four sizes from the smallest at which nothing is padded, times 4 in area each. Peers
+    start at their own published size. They are broken down by top-level child.
 
     Example: hierarch flops swin_tiny swin_mixer_tiny_d24 --sizes 256,512,1024
     """
-    from hierarch.complexity import default_sizes, measure
+    from hierarch.complexity import default_sizes, measure, measure_peer
+    from hierarch.complexity.peers import DOUBLINGS
 
     wanted = sizes(at) if at is not None else None
     loaded = [read_spec(source, set) for source in specs]
     sweeps = [wanted or default_sizes(spec) for spec in loaded]
-    with _progress(sum(map(len, sweeps))) as advance:
+    named = list(dict.fromkeys(vs or ()))
+    total = sum(map(len, sweeps)) + len(named) * len(wanted or DOUBLINGS)
+    with _progress(total) as advance:
+        peers = [measure_peer(name, wanted, advance=advance) for name in named]
         reports = [
             measure(spec, sweep, advance=advance)
             for spec, sweep in zip(loaded, sweeps, strict=True)
@@ -71,7 +89,7 @@ def flops(
         replace(report, name=f"{report.name} ({source})") if names[report.name] > 1 else report
         for report, source in zip(reports, specs, strict=True)
     ]
-    _write(reports, by, format)
+    _write(reports, peers, by, format)
     if assert_linear:
         bent = [report for report in reports if report.verdict != "linear"]
         for report in bent:
@@ -80,26 +98,29 @@ def flops(
             raise typer.Exit(1)
 
 
-def _write(reports: list[Report], by: By, format: Format) -> None:
+def _write(reports: list[Report], peers: list[PeerReport], by: By, format: Format) -> None:
     from hierarch.report import comparison, markdown, records, table
 
+    networks: list[Report | PeerReport] = [*reports, *peers]
     match format:
         case Format.json:
-            dicts = [report.to_dict(by=by.value) for report in reports]
-            write_json({"schema_version": 1, "reports": dicts})
+            data = {"schema_version": 1, "reports": [r.to_dict(by=by.value) for r in reports]}
+            if peers:
+                data["peers"] = [peer.to_dict(by=by.value) for peer in peers]
+            write_json(data)
         case Format.csv:
-            write_csv(records(reports, by=by.value))
+            write_csv(records(networks, by=by.value))
         case Format.markdown:
-            texts = [report.markdown(by=by.value) for report in reports]
-            if len(reports) > 1:
-                texts.append(markdown(comparison(reports)))
+            texts = [network.markdown(by=by.value) for network in networks]
+            if len(networks) > 1:
+                texts.append(markdown(comparison(networks)))
             typer.echo("\n\n".join(texts))
         case Format.table:
-            for report in reports:
-                show(report.render(by=by.value))
+            for network in networks:
+                show(network.render(by=by.value))
                 show("")
-            if len(reports) > 1:
-                show(table(comparison(reports)))
+            if len(networks) > 1:
+                show(table(comparison(networks)))
 
 
 @contextmanager

@@ -50,11 +50,17 @@ def _bicubic(inputs: list[Shape], outputs: list[Shape]) -> int:
     return 16 * math.prod(outputs[0])
 
 
+def _pool(inputs: list[Shape], outputs: list[Shape]) -> int:
+    # one per element that comes in, as fvcore counts the same over two axes
+    return math.prod(inputs[0])
+
+
 _RULES: dict[str, Rule] = {
     "aten::scaled_dot_product_attention": _sdpa,
     "aten::matmul": _matmul,
     "aten::mm": _matmul,
     "aten::upsample_bicubic2d": _bicubic,
+    "aten::adaptive_avg_pool1d": _pool,
 }
 
 
@@ -102,7 +108,10 @@ _FREE = {
         "movedim swapaxes pixel_shuffle pixel_unshuffle channel_shuffle tril triu clone detach",
         "copy_ to type_as arange zeros zeros_like ones ones_like full full_like empty new_empty",
         "new_zeros new_ones new_full empty_like size Int ScalarImplicit NumToTensor nonzero",
-        "upsample_nearest2d alias lift_fresh linspace meshgrid fill_ zero_",
+        "upsample_nearest2d alias lift_fresh linspace meshgrid fill_ zero_ numel eye one_hot",
+        "hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh_ leaky_relu_ sigmoid_ tanh_ elu",
+        "elu_ selu mish mish_ prelu square addcmul sin cos cumsum var std var_mean std_mean",
+        "reshape_as view_as repeat_interleave col2im adaptive_max_pool2d",
     )
     for name in names.split()
 } - _DEFAULT_SUPPORTED_OPS.keys()

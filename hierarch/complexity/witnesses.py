@@ -55,7 +55,7 @@ def measure(
     4509194496
     """
     spec = load(source)
-    checked = default_sizes(spec) if sizes is None else [_checked(size) for size in sizes]
+    checked = default_sizes(spec) if sizes is None else [checked_size(size) for size in sizes]
     if not checked:
         raise SpecError("no image size to measure at")
     with torch.device("meta"):
@@ -66,7 +66,7 @@ def measure(
         measured.append(_size(spec, size, counts, claim(spec, size)))
         if advance:
             advance()
-    exponent, r2 = _fit([(s.pixels, s.macs - s.head) for s in measured])
+    exponent, r2 = power_law([(s.pixels, s.macs - s.head) for s in measured])
     verdict, why = _verdict(spec, measured)
     return Report(
         name=spec.name,
@@ -79,7 +79,7 @@ def measure(
     )
 
 
-def _checked(size: int | Sequence[int]) -> Pair:
+def checked_size(size: int | Sequence[int]) -> Pair:
     sides = pair(size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_SIDE for s in sides):
         raise SpecError(f"size {size!r}: a side should be an integer from 1 to {MAX_SIDE}")
@@ -124,7 +124,7 @@ def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> Siz
     return report
 
 
-def _fit(points: list[tuple[int, int]]) -> tuple[float | None, float | None]:
+def power_law(points: list[tuple[int, int]]) -> tuple[float | None, float | None]:
     """Exponent and R² of a power law through (pixels, MACs), by least squares on logarithms."""
     if len({pixels for pixels, _ in points}) < 2:
         return None, None
