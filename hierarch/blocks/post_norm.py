@@ -41,8 +41,11 @@ class PostNorm(PreNorm):
                 if name == "weight":
                     nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.norm1(self.drop(self.mixer(x)))
-        x = x + self.drop_path1(self.layer_scale1(mixed))
-        widened = self.norm2(self.mlp(x))
-        return cast(Tensor, x + self.drop_path2(self.layer_scale2(widened)))
+    def before(self, x: Tensor) -> Tensor:
+        return x
+
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        mixed = self.layer_scale1(self.norm1(self.drop(mixed)))
+        x = x + self.drop_path1(mixed)
+        widened = self.layer_scale2(self.norm2(self.mlp(x)))
+        return cast(Tensor, x + self.drop_path2(widened))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
+from hierarch.model.block import Block
 from hierarch.model.layers import DropPath, Mlp, layer_scale
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
@@ -33,7 +34,7 @@ class PreNormSpec(BlockSpec):
         return PreNorm(stage, mixer, drop_path=drop_path, residual_scale=self.residual_scale)
 
 
-class PreNorm(nn.Module):
+class PreNorm(Block):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(
@@ -44,10 +45,9 @@ class PreNorm(nn.Module):
         drop_path: float,
         residual_scale: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(stage, mixer)
         dim = stage.dim
         self.norm1 = stage.norm.build(dim)
-        self.mixer = mixer.build(dim)
         self.drop = nn.Dropout(stage.drop_rate)
         self.layer_scale1 = layer_scale(dim, stage.layer_scale)
         self.drop_path1 = DropPath(drop_path)
@@ -64,9 +64,11 @@ class PreNorm(nn.Module):
         self.drop_path2 = DropPath(drop_path)
         self.residual_scale2 = layer_scale(dim, residual_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.drop(self.mixer(self.norm1(x)))
-        x = self.residual_scale1(x) + self.drop_path1(self.layer_scale1(mixed))
-        widened = self.mlp(self.norm2(x))
-        out: Tensor = self.residual_scale2(x) + self.drop_path2(self.layer_scale2(widened))
-        return out
+    def before(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm1(x))
+
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        mixed = self.layer_scale1(self.drop(mixed))
+        x = self.residual_scale1(x) + self.drop_path1(mixed)
+        widened = self.layer_scale2(self.mlp(self.norm2(x)))
+        return cast(Tensor, self.residual_scale2(x) + self.drop_path2(widened))

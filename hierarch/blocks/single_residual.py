@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
+from hierarch.model.block import Block
 from hierarch.model.layers import DropPath, Mlp, layer_scale
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
@@ -27,12 +28,11 @@ class SingleResidualSpec(BlockSpec):
         return SingleResidual(stage, mixer, drop_path=drop_path)
 
 
-class SingleResidual(nn.Module):
+class SingleResidual(Block):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
-        super().__init__()
-        self.mixer = mixer.build(stage.dim)
+        super().__init__(stage, mixer)
         self.drop = nn.Dropout(stage.drop_rate)
         self.norm = stage.norm.build(stage.dim)
         self.mlp = Mlp(
@@ -45,7 +45,9 @@ class SingleResidual(nn.Module):
         self.layer_scale = layer_scale(stage.dim, stage.layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.drop(self.mixer(x))
-        out: Tensor = x + self.drop_path(self.layer_scale(self.mlp(self.norm(mixed))))
-        return out
+    def before(self, x: Tensor) -> Tensor:
+        return x
+
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        widened = self.mlp(self.norm(self.drop(mixed)))
+        return cast(Tensor, x + self.drop_path(self.layer_scale(widened)))

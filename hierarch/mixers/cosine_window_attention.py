@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -10,9 +11,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.attention import Masks, attention
+from hierarch.model.cut import Cut, Kind, shifted_cut
 from hierarch.model.layers import Linear
+from hierarch.model.memo import Memo
 from hierarch.model.relative_position import relative_position_index
-from hierarch.model.shifted_windows import in_windows
+from hierarch.model.shifted_windows import in_windows, kind_masks
 from hierarch.spec.base import Flag, Pair, Side, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, fit, slots
@@ -32,6 +36,7 @@ class CosineWindowAttentionSpec(WindowedSpec):
         "4N'C² + 2M²N'C + (2M-1)²(2 + heads)512; N' = N padded to windows, M = window_size"
     )
     paper: ClassVar[str] = "Liu et al. 2022, arXiv:2111.09883, eq. (2)-(4)"
+    independent_windows: ClassVar[bool] = True
     no_weight_decay: ClassVar[tuple[str, ...]] = (
         "logit_scale",
         "cpb_mlp.0.weight",
@@ -75,6 +80,7 @@ class CosineWindowAttention(nn.Module):
         super().__init__()
         self.spec = spec
         self.num_heads = heads = spec.heads(dim)
+        self.memo = Memo()
         self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
         self.v_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
@@ -93,19 +99,29 @@ class CosineWindowAttention(nn.Module):
                 nn.init.zeros_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        spec = self.spec
-        window, shift = fit(
-            (x.shape[1], x.shape[2]),
-            pair(spec.window_size),
-            pair(spec.shift_size),
-            spec.small_map,
-            minimum=torch.sym_min,
-        )
+        window, shift = self.fit((x.shape[1], x.shape[2]))
         bias = self.position_bias(window)
         return in_windows(x, self.attend, window=window, shift=shift, bias=bias)
 
-    def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, C), and a mask to add to the logits, (B or 1, heads or 1, N, N) -> (B, N, C)."""
+    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
+        """The window and the shift on this grid."""
+        spec = self.spec
+        window, shift = pair(spec.window_size), pair(spec.shift_size)
+        return fit(grid, window, shift, spec.small_map, minimum=torch.sym_min)
+
+    def cut(self, grid: Pair) -> Cut:
+        return shifted_cut(grid, *self.fit(grid))
+
+    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
+        masks = self.memo.get(
+            (cut.window, cut.shift, windows.dtype),
+            list(self.cpb_mlp.parameters()),
+            lambda: kind_masks(self.position_bias(cut.window), cut.window, cut.shift, like=windows),
+        )
+        return self.attend(windows, [(count, masks[kind]) for kind, count in counts])
+
+    def attend(self, x: Tensor, masks: Masks) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
         bias = None
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
@@ -114,10 +130,7 @@ class CosineWindowAttention(nn.Module):
         # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse
         scale = self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
         q, k = F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1)
-        mask = None if mask is None else mask.to(v.dtype)
-        heads = F.scaled_dot_product_attention(
-            q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask, scale=1.0
-        )
+        heads = attention([q.to(v.dtype), k.to(v.dtype), v], masks, scale=1.0)
         out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
         return out
 

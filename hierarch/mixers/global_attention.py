@@ -44,4 +44,4 @@ class GlobalAttention(SelfAttention):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x.flatten(1, 2)).view_as(x)
+        return self.attend(x.flatten(1, 2), [(x.shape[0], None)]).view_as(x)

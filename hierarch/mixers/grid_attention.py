@@ -6,11 +6,13 @@ whole map. A cycle of window_attention and grid_attention mixes as MaxViT does, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.cut import Cut, Kind, dilated
 from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
 from hierarch.model.windows import copied, pad, pad_to_multiple
 from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
@@ -24,6 +26,7 @@ class GridAttentionSpec(HeadedSpec):
 
     formula: ClassVar[str] = "4N'C² + 2G²N'C; N' = N padded to multiples of G, G = window_size"
     paper: ClassVar[str] = "Tu et al. 2022, arXiv:2204.01697, section 3.2"
+    independent_windows: ClassVar[bool] = True
     no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
 
     type: Literal["grid_attention"] = "grid_attention"
@@ -69,11 +72,19 @@ class GridAttention(RelativeSelfAttention):
     Padded tokens are zeros that take part, as in window_attention.
     """
 
+    def cut(self, grid: Pair) -> Cut:
+        rows, columns = map(dilated, grid, self.window_size)
+        return Cut(rows, columns)
+
+    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
+        return self.attend(windows, [(len(windows), self.position_bias())])
+
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
         x = pad_to_multiple(x, self.window_size)
         padded = (x.shape[1], x.shape[2])
-        x = self.attend(spread(x, self.window_size), self.position_bias())
+        grids = spread(x, self.window_size)
+        x = self.attend(grids, [(grids.shape[0], self.position_bias())])
         x = gather(x, self.window_size, padded)
         return pad(x, bottom=h - padded[0], right=w - padded[1])
 

@@ -7,12 +7,14 @@ published as a grouped 1x1 convolution over heads * M² channels, and stored in 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.cut import Cut, Kind, led
 from hierarch.model.windows import copied, pad
 from hierarch.spec.base import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
@@ -28,6 +30,7 @@ class WindowMlpSpec(WindowedSpec):
 
     formula: ClassVar[str] = "M²N'C; N' = N padded to windows, M = window_size"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, appendix A3.3, Swin-Mixer"
+    independent_windows: ClassVar[bool] = True
 
     type: Literal["window_mlp"] = "window_mlp"
     """Shifted-window MLP, Swin-Mixer's."""
@@ -100,6 +103,17 @@ class WindowMlp(nn.Module):
         )  # fmt: skip
         x = rearrange(copied(mixed), "b nh h nw w heads c -> b (nh h) (nw w) (heads c)")
         return pad(x, top=-top, bottom=-bottom, left=-left, right=-right)
+
+    def cut(self, grid: Pair) -> Cut:
+        window, lead = fit(grid, self.window_size, self.lead, self.small_map)
+        rows, columns = map(led, grid, window, lead)
+        return Cut(rows, columns)
+
+    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
+        weight, bias = self.group_linear(cut.window)
+        columns = rearrange(windows, "n s (heads c) -> heads s (n c)", heads=self.num_heads)
+        mixed = torch.baddbmm(bias, weight, columns)
+        return rearrange(mixed, "heads s (n c) -> n s (heads c)", n=len(windows))
 
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
         """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""

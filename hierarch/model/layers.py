@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hierarch.model.inference import linear
+
 
 class Linear(nn.Linear):
     """A linear layer that starts from a normal of deviation 0.02 truncated at 2, and no bias.
@@ -17,6 +19,9 @@ class Linear(nn.Linear):
         nn.init.trunc_normal_(self.weight, std=0.02)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
+        return linear(x, self, activation)
 
 
 class Mlp(nn.Module):
@@ -32,7 +37,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.act(self.fc1(x)))
+        x = self.drop(self.fc1(x, self.act))
         out: Tensor = self.drop(self.fc2(x))
         return out
 

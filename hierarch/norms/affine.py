@@ -18,6 +18,7 @@ class AffineSpec(NormSpec):
 
     formula: ClassVar[str] = "0: element by element, which fvcore's convention does not count"
     paper: ClassVar[str] = "Touvron et al. 2021, arXiv:2105.03404, eq. (1)"
+    per_token: ClassVar[bool] = True
 
     type: Literal["affine"] = "affine"
     """A scale and a bias per channel, ResMLP's."""

@@ -18,6 +18,7 @@ class LayerNormSpec(NormSpec):
 
     formula: ClassVar[str] = "5NC"
     paper: ClassVar[str] = "Ba et al. 2016, arXiv:1607.06450, eq. (4)"
+    per_token: ClassVar[bool] = True
 
     type: Literal["layer_norm"] = "layer_norm"
     """Layer normalization."""

@@ -48,6 +48,9 @@ class MixerSpec(Part):
     kind: ClassVar[str] = "mixer"
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
     """Names of the module's parameters that an optimizer should not decay."""
+    independent_windows: ClassVar[bool] = False
+    """Whether its module is a `hierarch.model.streaming.WindowMixer`: tokens see each other only
+    within windows, and it can be run a few windows at a time."""
     one_of: ClassVar[frozenset[str]] = frozenset()
     """Fields of which exactly one is to be given."""
 
@@ -111,6 +114,8 @@ class NormSpec(Part):
     """A normalization: (B, H, W, C) to the same shape."""
 
     kind: ClassVar[str] = "norm"
+    per_token: ClassVar[bool] = False
+    """Whether each token is normed alone, whatever the others are."""
 
     @abstractmethod
     def macs(self, *, dim: int, grid: Pair) -> int:
