@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.models.swin_transformer import SwinTransformerBlock
 
-from hierarch.mixers.window_attention import WindowAttention, shift_mask
+from hierarch.mixers.window_attention import WindowAttention
 from hierarch.mixers.window_mlp import WindowMlp
+from hierarch.model.shifted_windows import shift_mask
 from hierarch.model.windows import merge, pad, pad_to_multiple, partition, roll
 from hierarch.spec.windows import fit
 
