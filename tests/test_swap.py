@@ -13,12 +13,10 @@ from hierarch.spec.swap import explain
 
 MIXERS = {name: {"type": name} for name in names("mixer")}
 MIXERS["token_mlp"] |= {"grid": 6, "hidden_dim": 8}
-SWIN = [
-    *(name for name in hierarch.presets() if "/" not in name),
-    *("swin_tiny_global_attention", "swin_tiny_absolute_position", "swin_tiny_pooling"),
-]
+SWIN = ["swin_tiny", "swin_mixer_tiny_d24"]
 # a network for each family, since its others differ in width and depth alone
 OTHERS = [
+    *("swin_base_384", "swin_tiny_global_attention", "swin_tiny_absolute_position"),
     *("swin_v2_tiny_window8_256", "swin_v2_base_window12to16_192to256", "convnext_tiny"),
     *("poolformer_s12", "poolformer_v2_s12", "identityformer_s12", "convformer_s18"),
     *("caformer_s18", "vit_tiny_patch16", "mlp_mixer_base_patch16", "resmlp_s12"),
