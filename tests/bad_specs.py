@@ -194,8 +194,14 @@ BAD = {
         IDENTITY + STAGES + 'name: "\\e[31m"\n',
         r":3:7: name: should be printable",
     ),
-    "key is a number": (IDENTITY + STAGES + "1: 2\n", r":3:1: 1: unknown key '1', known: activation, b"),
-    "key is null": (IDENTITY + STAGES + "~: 2\n", r":3:1: ~: unknown key '~', known: activation, b"),
+    "key is a number": (
+        IDENTITY + STAGES + "1: 2\n",
+        r":3:1: 1: unknown key '1', known: activation, b",
+    ),
+    "key is null": (
+        IDENTITY + STAGES + "~: 2\n",
+        r":3:1: ~: unknown key '~', known: activation, b",
+    ),
     "unknown block": (
         IDENTITY + STAGES + "block: post_nrm\n",
         r":3:8: block: unknown block 'post_nrm', did you mean 'post_norm'\?",

@@ -70,9 +70,7 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         qkv_bias=st.booleans(),
         pretrained_window_size=st.none() | sides(1, 9),
     ),
-    "global_attention": headed(
-        "global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()
-    ),
+    "global_attention": headed("global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()),
     "pooling": st.just("pooling")
     | mappings({"type": "pooling"}, kernel_size=st.sampled_from([1, 3, 5])),
     "depthwise_conv": st.just("depthwise_conv")

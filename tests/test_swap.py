@@ -200,8 +200,7 @@ def shrunk(spec):
         return {"mixer": [small(entry) for entry in mixer]} if mixer else {}
 
     stages = [
-        stage.to_data()
-        | {"dim": 8 * (i + 1), "depth": min(stage.depth, 2), **fields(stage.mixer)}
+        stage.to_data() | {"dim": 8 * (i + 1), "depth": min(stage.depth, 2), **fields(stage.mixer)}
         for i, stage in enumerate(spec.stages)
     ]
     grid = spec.position_embedding and {"type": "absolute", "grid": 6}

@@ -190,7 +190,8 @@ class Backbone(nn.Module):
         )
         like = next(self.stages.parameters())
         new = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
-        assert isinstance(self.head, Head) and isinstance(new, Head)
+        assert isinstance(self.head, Head)
+        assert isinstance(new, Head)
         self.head = new.taking_over(self.head).train(self.training)
 
 
