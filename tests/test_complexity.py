@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import pytest
 import strategies
 import torch
+from helpers import shallow
 from hypothesis import HealthCheck, given, settings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,6 +23,11 @@ from hierarch.spec.parts import MixerSpec
 
 DOCS = Path(__file__).parents[1] / "docs"
 PUBLISHED = list(csv.DictReader((DOCS / "published.csv").read_text().splitlines()))
+FAMILIES = [
+    *("swin_tiny", "swin_mixer_base_d24", "swin_v2_base_window12to24_192to384", "convnext_tiny"),
+    *("poolformer_v2_s12", "convformer_s18", "caformer_s18", "mlp_mixer_base_patch16"),
+    *("resmlp_s12", "vit_tiny_patch16"),
+]
 SIZES = [(224, 224), (256, 320), (225, 301), (64, 96), (33, 500), (1, 1), (97, 31), (768, 512)]
 
 
@@ -51,7 +57,12 @@ def assert_claim_equals_count(spec, sizes):
 
 @pytest.mark.parametrize("name", hierarch.presets())
 def test_claim_equals_count_for_every_preset(name):
-    assert_claim_equals_count(name, SIZES)
+    assert_claim_equals_count(shallow(name), SIZES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_claim_equals_count_at_full_depth(name):
+    assert_claim_equals_count(name, [(225, 301)])
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -105,9 +116,9 @@ def test_torchs_own_counter_agrees_on_the_meta_device(name):
 
 @pytest.mark.parametrize("name", hierarch.presets())
 def test_default_sizes_pad_nothing_and_the_verdict_is_the_papers(name):
-    spec = hierarch.load(name)
+    spec = shallow(name)
     report = measure(spec)
-    quadratic = "global_attention" in name
+    quadratic = "global_attention" in str(spec) or name.startswith("mlp/resmlp")
     assert report.verdict == ("superlinear" if quadratic else "linear")
     areas = [size.pixels for size in report.sizes]
     assert [area // areas[0] for area in areas] == [1, 4, 16, 64]

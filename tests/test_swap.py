@@ -181,7 +181,7 @@ def test_a_default_that_is_a_part_and_a_field_without_default_are_told():
         "at its default: kernel_size=7, expand_ratio=2, bias=False",
         "dropped: grid",
     )
-    with pytest.raises(SpecError, match="^mixer.0..grid: is missing$"):
+    with pytest.raises(SpecError, match=r"^mixer\[0\]\.grid: is missing$"):
         swap("swin_tiny", "token_mlp")
 
 
