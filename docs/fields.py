@@ -81,17 +81,18 @@ def _values(node: dict[str, Any]) -> str:
     match node:
         case {"$ref": ref}:
             name = ref.removeprefix("#/$defs/")
-            return f"a {OWN.get(name, name)}"
+            name = OWN.get(name, name)
+            return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
         case {"const": value}:
             return f"`{value}`"
         case {"enum": values}:
             return _either(values)
-        case {"anyOf": [{"type": "integer"} as one, {"type": "array", "maxItems": 2}]}:
-            return f"{_values(one)}, or `[height, width]`"
+        case {"anyOf": [{"type": "integer"} as one, {"type": "array", "maxItems": 2}, *rest]}:
+            return ", or ".join([_values(one), "`[height, width]`", *map(_values, rest)])
         case {"anyOf": choices}:
             return ", or ".join(map(_values, choices))
         case {"type": "array", "items": item}:
-            return f"a list of {_values(item).removeprefix('a ')}s"
+            return f"a list of {_values(item).removeprefix('an ').removeprefix('a ')}s"
         case {"type": "integer" | "number" as kind}:
             return ", ".join([kind, *_bounds(node)])
         case {"type": "boolean"}:

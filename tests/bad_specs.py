@@ -42,7 +42,7 @@ BAD = {
     ),
     "mixer like no other": (
         STAGES + "mixer: xyz\n",
-        r":2:8: mixer: unknown mixer 'xyz', known: dep",
+        r":2:8: mixer: unknown mixer 'xyz', known: cosine_window_attention, dep",
     ),
     "mixer without type": (
         STAGES + "mixer: {window_size: 7}\n",
@@ -194,13 +194,43 @@ BAD = {
         IDENTITY + STAGES + 'name: "\\e[31m"\n',
         r":3:7: name: should be printable",
     ),
-    "key is a number": (IDENTITY + STAGES + "1: 2\n", r":3:1: 1: unknown key '1', known: d"),
-    "key is null": (IDENTITY + STAGES + "~: 2\n", r":3:1: ~: unknown key '~', known: d"),
+    "key is a number": (
+        IDENTITY + STAGES + "1: 2\n",
+        r":3:1: 1: unknown key '1', known: activation, b",
+    ),
+    "key is null": (
+        IDENTITY + STAGES + "~: 2\n",
+        r":3:1: ~: unknown key '~', known: activation, b",
+    ),
+    "unknown block": (
+        IDENTITY + STAGES + "block: post_nrm\n",
+        r":3:8: block: unknown block 'post_nrm', did you mean 'post_norm'\?",
+    ),
+    "unknown activation of a stage": (
+        IDENTITY + "stages: [{dim: 8, depth: 1, activation: {type: relux}}]\n",
+        r"stages\[0\]\.activation\.type: unknown activation 'relux', did you mean 'relu'\?",
+    ),
+    "residual scale of a block without one": (
+        IDENTITY + STAGES + "block: {type: post_norm, residual_scale: 1}\n",
+        r":3:26: block\.residual_scale: unknown key 'residual_scale', known: type",
+    ),
+    "no width in a convolution": (
+        "mixer: {type: separable_conv, expand_ratio: 0.01}\n" + STAGES,
+        r"stages\[0\]\.dim: expand_ratio=0\.01 leaves no width at dim=32 \(separable_conv\)",
+    ),
+    "no width in the head": (
+        IDENTITY + STAGES + "head: {hidden_ratio: 0.01}\n",
+        r":3:22: head\.hidden_ratio: leaves a hidden layer of no width at dim=32, got 0\.01",
+    ),
+    "no grid for a token MLP": (
+        STAGES + "mixer: token_mlp\n",
+        r":2:8: mixer: 'token_mlp' needs grid; write it as a mapping",
+    ),
     "key is a list": (STAGES + "? [a, b]\n: 1\n", r":2:3: a key should be a plain name"),
     "key of a tag": (STAGES + "!!binary aa: 1\n", r":2:1: the tag !!binary is not allowed"),
     "long key": (
         IDENTITY + STAGES + f"? {'k' * 100_000}\n: 1\n",
-        r":3:3: k{80}: unknown key 'k{50,60}\.\.\., known: d",
+        r":3:3: k{80}: unknown key 'k{50,60}\.\.\., known: activation, b",
     ),
     "long name": (
         IDENTITY + STAGES + f"name: {'n' * 100_000}",

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import hierarch
+from hierarch import BackboneSpec
+
 
 def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
     """The module in eval mode, with noise added in place to every parameter.
@@ -35,6 +38,13 @@ def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
         "mlp_ratio": 2,
         **fields,
     }
+
+
+def shallow(source: str) -> BackboneSpec:
+    """A network with two blocks a stage: a trace costs by the block, and a claim adds them up."""
+    spec = hierarch.load(source)
+    stages = [stage.to_data() | {"depth": min(stage.depth, 2)} for stage in spec.stages]
+    return hierarch.load(spec.to_data() | {"stages": stages})
 
 
 def from_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:

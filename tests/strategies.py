@@ -46,6 +46,18 @@ def windowed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str
     return mixer
 
 
+def activations() -> SearchStrategy[Any]:
+    name = st.sampled_from(["gelu", "relu", "squared_relu", "star_relu"])
+    return name | name.map(lambda name: {"type": name})
+
+
+@st.composite
+def token_mlps(draw: DrawFn) -> dict[str, Any]:
+    required = {"type": "token_mlp", "grid": draw(sides(1, 5))}
+    hidden = st.none() | st.integers(1, 9)
+    return draw(mappings(required, hidden_dim=hidden, activation=activations()))
+
+
 MIXERS: dict[str, SearchStrategy[Any]] = {
     "window_attention": windowed(
         "window_attention",
@@ -66,13 +78,27 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         position_bias=st.sampled_from(["relative", "none"]),
     ),
     "linear_attention": headed("linear_attention", qkv_bias=st.booleans()),
-    "global_attention": headed("global_attention", qkv_bias=st.booleans()),
+    "cosine_window_attention": windowed(
+        "cosine_window_attention",
+        qkv_bias=st.booleans(),
+        pretrained_window_size=st.none() | sides(1, 9),
+    ),
+    "global_attention": headed("global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()),
     "pooling": st.just("pooling")
     | mappings({"type": "pooling"}, kernel_size=st.sampled_from([1, 3, 5])),
     "depthwise_conv": st.just("depthwise_conv")
     | mappings(
         {"type": "depthwise_conv"}, kernel_size=st.sampled_from([1, 3, 5, 7]), bias=st.booleans()
     ),
+    "separable_conv": st.just("separable_conv")
+    | mappings(
+        {"type": "separable_conv"},
+        kernel_size=st.sampled_from([1, 3, 7]),
+        expand_ratio=st.sampled_from([0.5, 1, 2]),
+        bias=st.booleans(),
+        activation=activations(),
+    ),
+    "token_mlp": token_mlps(),
     "identity": st.just("identity"),
 }
 """The mixers that come with the library, each with random fields."""
@@ -85,24 +111,52 @@ def mixers() -> SearchStrategy[Any]:
 
 
 def norms() -> SearchStrategy[Any]:
-    return st.just("layer_norm") | mappings({"type": "layer_norm"}, eps=EPS)
+    biased = {"eps": EPS, "bias": st.booleans()}
+    return st.sampled_from(["layer_norm", "group_norm", "affine", {"type": "affine"}]) | st.one_of(
+        mappings({"type": "layer_norm"}, **biased), mappings({"type": "group_norm"}, **biased)
+    )
+
+
+def blocks() -> SearchStrategy[Any]:
+    return st.sampled_from(["pre_norm", "post_norm", "single_residual"]) | mappings(
+        {"type": "pre_norm"}, residual_scale=st.none() | st.sampled_from([0.1, 1])
+    )
+
+
+CONVOLUTION = {
+    "kernel_size": st.integers(1, 5),
+    "stride_size": st.integers(1, 4),
+    "padding": st.integers(0, 3),
+    "bias": st.booleans(),
+    "norm": st.none() | norms(),
+}
 
 
 def downsamples() -> SearchStrategy[Any]:
-    return st.just("patch_merging") | mappings({"type": "patch_merging"}, norm=norms())
+    return st.sampled_from(["patch_merging", "conv_downsample"]) | st.one_of(
+        mappings({"type": "patch_merging"}, norm=norms(), norm_last=st.booleans()),
+        mappings({"type": "conv_downsample"}, **CONVOLUTION),
+    )
 
 
 def stems() -> SearchStrategy[Any]:
-    return st.just("patch_embed") | mappings(
-        {"type": "patch_embed"},
-        patch_size=sides(1, 5),
-        in_chans=st.integers(1, 4),
-        norm=st.none() | norms(),
+    channels = st.integers(1, 4)
+    return st.sampled_from(["patch_embed", "conv_stem"]) | st.one_of(
+        mappings(
+            {"type": "patch_embed"},
+            patch_size=sides(1, 5),
+            in_chans=channels,
+            norm=st.none() | norms(),
+        ),
+        mappings({"type": "conv_stem"}, in_chans=channels, **CONVOLUTION),
     )
 
 
 BLOCK_OPTIONS = {
+    "block": blocks(),
     "mlp_ratio": st.sampled_from([0.5, 1, 2.5, 4]),
+    "mlp_bias": st.booleans(),
+    "activation": activations(),
     "norm": norms(),
     "downsample": downsamples(),
     "drop_rate": RATES,
@@ -118,7 +172,15 @@ def stages(draw: DrawFn) -> dict[str, Any]:
 
 
 def heads() -> SearchStrategy[Any]:
-    return mappings({}, num_classes=st.sampled_from([0, 1, 10]), drop_rate=RATES)
+    return mappings(
+        {},
+        num_classes=st.sampled_from([0, 1, 10]),
+        drop_rate=RATES,
+        pool_first=st.booleans(),
+        norm=st.none() | norms(),
+        hidden_ratio=st.none() | st.sampled_from([0.5, 1, 4]),
+        activation=activations(),
+    )
 
 
 @st.composite

@@ -229,7 +229,9 @@ def test_a_neighborhood_of_the_whole_map_is_global_attention():
     expected = layer.attend(x.flatten(1, 2), [(2, None)]).view_as(x)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
     wider = noise(2, 7, 8, DIM, dtype=torch.float64)
-    assert not torch.allclose(layer(wider), layer.attend(wider.flatten(1, 2), [(2, None)]).view_as(wider))
+    assert not torch.allclose(
+        layer(wider), layer.attend(wider.flatten(1, 2), [(2, None)]).view_as(wider)
+    )
 
 
 # linear attention

@@ -82,11 +82,13 @@ def test_a_cycle_that_collapses_keeps_what_is_around_it(run, ours):
 @pytest.mark.parametrize("stages", [None, "1", "0,1"])
 def test_the_yaml_says_what_the_function_does(run, ours, mixer, stages):
     chosen = stages and [int(stage) for stage in stages.split(",")]
+    fields = {"grid": 6} if mixer == "token_mlp" else {}
     for source in (ours, "swin_tiny", "ablations/swin_tiny_pooling"):
         option = [f"--stages={stages}"] if stages else []
+        option += [f"--set=mixer.{name}={value}" for name, value in fields.items()]
         status, out, err = run("swap", source, "--mixer", mixer, *option)
         assert status == 0
-        assert hierarch.loads(out) == hierarch.swap(source, mixer, chosen)
+        assert hierarch.loads(out) == hierarch.swap(source, {"type": mixer, **fields}, chosen)
         assert "could not be kept" not in err
 
 
@@ -129,7 +131,7 @@ def test_a_file_can_be_swapped_in_place(run, ours):
     ("args", "expected"),
     [
         (["--mixer", "window_mpl"], "unknown mixer 'window_mpl', did you mean 'window_mlp'?"),
-        (["--mixer", ""], "unknown mixer '', known: depthwise_conv"),
+        (["--mixer", ""], "unknown mixer '', known: cosine_window_attention, depthwise_conv"),
         (["--mixer", "pooling", "--stages", "2"], "stages [2]: ours has stages 0 to 1"),
         (["--mixer", "pooling", "--stages", "-1"], "stages [-1]: ours has stages 0 to 1"),
         (["--mixer", "pooling", "--stages", ""], "--stages '': write it as 2,3"),

@@ -16,7 +16,9 @@ SIZES = [(2, 7, 3), (1, 16, 16), (3, 33, 129), (1, 64, 64), (2, 65, 48), (1, 200
 STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
 
 
-@pytest.fixture(scope="module", params=["window_attention", "window_mlp"])
+@pytest.fixture(
+    scope="module", params=["window_attention", "window_mlp", "cosine_window_attention"]
+)
 def model(request):
     return perturb(hierarch.build(tiny(request.param, stages=STAGES, head=HEAD)))
 
@@ -77,12 +79,13 @@ def test_compiled_once_for_changing_sizes(mixer):
 # torch.export: one program for every batch and every size
 
 
-def export(model, images):
+def export(model, images, *, least=1):
     """What torch's own ONNX exporter asks for as well: sizes are taken as unknown, or else an axis
     of one window, or a batch of one image, would be a case apart. What still must hold is checked
     when the program runs, since no solver sees that n < 4n for every number of windows n.
     """
-    dims = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}
+    height, width = (Dim(name, min=least) for name in ("height", "width"))
+    dims = {0: Dim("batch", min=1), 2: height, 3: width}
     with symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(
             model,
@@ -92,8 +95,8 @@ def export(model, images):
         ).module()
 
 
-def assert_one_export_serves(model, sizes):
-    exported = export(model, noise(2, 3, 75, 101))
+def assert_one_export_serves(model, sizes, **options):
+    exported = export(model, noise(2, 3, 75, 101), **options)
     with torch.no_grad():
         for batch, height, width in sizes:
             images = noise(batch, 3, height, width)
@@ -110,10 +113,10 @@ def test_one_export_serves_every_size_of_maps(mixer):
 
 
 @pytest.mark.parametrize("small_map", ["pad_shift", "clamp", "clamp_both"])
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
+@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", "cosine_window_attention"])
 def test_one_export_serves_every_size_under_every_rule(mixer, small_map):
     # torch's own attention makes a case apart of a window that is clamped to one token
-    clamped = mixer == "window_attention" and small_map.startswith("clamp")
+    clamped = mixer != "window_mlp" and small_map.startswith("clamp")
     sizes = SIZES[1:-1] if clamped else SIZES
     assert_one_export_serves(shifted_block(mixer, small_map=small_map), sizes)
 
@@ -131,6 +134,61 @@ def test_one_export_serves_every_size_with_other_attention(mixer):
     # torch's own reshape makes a case apart of a sequence of one token
     sizes = SIZES if mixer == "grid_attention" else SIZES[:-1]
     assert_one_export_serves(perturb(hierarch.build(spec)), sizes)
+
+
+BLOCKS = {
+    "single_residual": {"block": "single_residual", "norm": "affine", "activation": "squared_relu"},
+    "post_norm": {"block": "post_norm", "activation": "star_relu"},
+    "residual_scale": {"block": {"type": "pre_norm", "residual_scale": 0.5}, "mlp_bias": False},
+    "head": {"head": HEAD | {"pool_first": True, "hidden_ratio": 2}},
+    "norm_last": {"downsample": {"type": "patch_merging", "norm_last": True}},
+}
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_one_export_serves_every_size_with_other_blocks(case):
+    spec = tiny(stages=STAGES) | {"mixer": "pooling"} | BLOCKS[case]
+    assert_one_export_serves(perturb(hierarch.build(spec)), SIZES)
+
+
+TOKENS_IN_ROWS = {
+    "token_mlp": {"mixer": {"type": "token_mlp", "grid": [4, 6]}},
+    "token_mlp with a hidden layer": {
+        "mixer": {"type": "token_mlp", "grid": 6, "hidden_dim": 5, "activation": "star_relu"}
+    },
+    "group_norm": {"mixer": "pooling", "norm": "group_norm"},
+}
+
+
+@pytest.mark.parametrize("case", TOKENS_IN_ROWS)
+def test_one_export_serves_every_size_of_more_than_one_token(case):
+    # torch's own bicubic resizing and group norm make a case apart of a grid of one column
+    spec = tiny(stages=STAGES[:1]) | TOKENS_IN_ROWS[case]
+    assert_one_export_serves(perturb(hierarch.build(spec)), SIZES[1:-1])
+
+
+CONVOLUTIONS = {
+    "depthwise_conv": {"mixer": "depthwise_conv"},
+    "separable_conv": {"mixer": "separable_conv"},
+    "conv_stem": {"stem": {"type": "conv_stem", "norm": "layer_norm"}},
+    "conv_downsample": {
+        "stages": STAGES,
+        "downsample": {"type": "conv_downsample", "kernel_size": 3, "padding": 1},
+    },
+    "convnext": {
+        "stem": {"type": "conv_stem", "kernel_size": 4, "padding": 0},
+        "stages": STAGES,
+        "downsample": {"type": "conv_downsample", "norm": "layer_norm"},
+    },
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_one_export_of_a_convolution_serves_maps_that_its_kernel_fits(case):
+    # torch's own convolution refuses a map smaller than its kernel, and export a symbolic one
+    spec = tiny(stages=STAGES[:1]) | {"mixer": "identity"} | CONVOLUTIONS[case]
+    sizes = [size for size in SIZES if min(size[1:]) >= 16]
+    assert_one_export_serves(perturb(hierarch.build(spec)), sizes, least=16)
 
 
 def test_a_resized_position_is_exported():

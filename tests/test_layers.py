@@ -61,18 +61,40 @@ def test_worked_out_buffers_are_not_in_the_state_dict():
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
 
-OTHERS = {
-    "depthwise_conv": {"kernel_size": 3},
-    "grid_attention": {"head_dim": 4, "window_size": 3},
-    "neighborhood_attention": {"head_dim": 4, "kernel_size": 3},
-    "linear_attention": {"head_dim": 4},
+NETWORKS = {
+    "window_attention": {},
+    "window_mlp": {"mixer": {"type": "window_mlp", "head_dim": 4, "window_size": 4}},
+    "depthwise_conv": {"mixer": {"type": "depthwise_conv", "kernel_size": 3}},
+    "swin v2": {
+        "mixer": {"type": "cosine_window_attention", "head_dim": 4, "window_size": 4},
+        "block": "post_norm",
+        "downsample": {"type": "patch_merging", "norm_last": True},
+    },
+    "metaformer": {
+        "stem": {"type": "conv_stem", "norm": "layer_norm"},
+        "mixer": "separable_conv",
+        "block": {"type": "pre_norm", "residual_scale": 0.5},
+        "downsample": {"type": "conv_downsample", "kernel_size": 3, "padding": 1},
+        "norm": {"type": "group_norm", "bias": False},
+        "activation": "star_relu",
+        "head": {"num_classes": 5, "pool_first": True, "norm": "layer_norm", "hidden_ratio": 2},
+    },
+    "resmlp": {
+        "mixer": {"type": "token_mlp", "grid": [4, 6], "hidden_dim": 5},
+        "norm": "affine",
+    },
+    "grid_attention": {"mixer": {"type": "grid_attention", "head_dim": 4, "window_size": 3}},
+    "neighborhood_attention": {
+        "mixer": {"type": "neighborhood_attention", "head_dim": 4, "kernel_size": 3}
+    },
+    "linear_attention": {"mixer": {"type": "linear_attention", "head_dim": 4}},
+    "convnext": {"mixer": "depthwise_conv", "block": "single_residual"},
 }
 
 
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", *OTHERS])
-def test_off_the_meta_device(mixer):
-    fields = {"mixer": {"type": mixer, **OTHERS[mixer]}} if mixer in OTHERS else {}
-    spec = tiny(mixer, head=HEAD, **EVERYTHING) | fields
+@pytest.mark.parametrize("network", NETWORKS)
+def test_off_the_meta_device(network):
+    spec = tiny(head=HEAD, **EVERYTHING) | NETWORKS[network]
     original = perturb(hierarch.build(spec))
     with torch.device("meta"):
         model = hierarch.build(spec)
@@ -85,6 +107,12 @@ def test_off_the_meta_device(mixer):
             module.reset_parameters()
     images = noise(2, 3, 40, 56)
     assert model(images).isfinite().all()
+    for name, parameter in hierarch.build(spec).named_parameters():
+        found = model.get_parameter(name)
+        if parameter.unique().numel() == 1:  # what is not drawn
+            same(found, parameter)
+        elif parameter.numel() > 100:
+            assert found.std().item() == pytest.approx(parameter.std().item(), rel=0.5), name
     model.load_state_dict(original.state_dict())
     same(model.eval()(images), original(images))
 
@@ -209,9 +237,11 @@ def test_checkpointing_keeps_less_and_computes_the_same(mixer):
     assert kept_again == kept
 
 
-def test_every_parameter_gets_a_gradient():
-    for head in (None, HEAD):
-        model = perturb(hierarch.build(tiny(head=head, **EVERYTHING)))
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_parameter_gets_a_gradient(network):
+    spec = tiny(head=HEAD, **EVERYTHING) | NETWORKS[network]
+    for head in (None, spec["head"]):
+        model = perturb(hierarch.build(spec | {"head": head}))
         out = model(noise(2, 3, 40, 40))
         total = sum(m.square().mean() for m in ([out] if head else out))
         total.backward()

@@ -75,7 +75,18 @@ def test_a_name_that_is_no_preset_gets_the_nearest_one():
     expected = "no such file or preset: 'swin_tinny', did you mean 'swin_tiny'?"
     assert refusal("swin_tinny") == expected
     assert "did you mean 'swin_tiny'?" in refusal("swin_tiny.yaml")
-    assert ", known: ablations/" in refusal("resnet")
+    assert "did you mean 'convnext_tiny'?" in refusal("convnext/convnext_tinny")
+    families = {file.parent.name for file in (ROOT / "specs").glob("*/*.yaml")}
+    listed = refusal("resnet").partition(", known: ")[2].split(", ")
+    assert {name.removesuffix("/*") for name in listed if name.endswith("/*")} == families
+    assert {name for name in listed if "/" not in name} == {n for n in PRESETS if "/" not in n}
+
+
+def test_a_preset_is_found_with_its_folder_and_without():
+    bare = [name.rpartition("/")[2] for name in PRESETS]
+    assert len(set(bare)) == len(bare)
+    for name, last in zip(PRESETS, bare, strict=True):
+        assert hierarch.load(last) == hierarch.load(name)
 
 
 def test_a_directory_is_no_spec(tmp_path):

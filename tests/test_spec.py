@@ -1,5 +1,7 @@
 """The spec language: what a person writes, and the plan that it stands for."""
 
+import collections
+
 import pytest
 from hypothesis import given, settings
 from pydantic import ValidationError
@@ -14,6 +16,11 @@ PAPER_PRESETS = {
     *("swin_tiny_d24", "swin_mixer_tiny_d24", "swin_mixer_tiny_d12", "swin_mixer_tiny_d6"),
     "swin_mixer_base_d24",
 }
+
+HEADED = [
+    *("window_attention", "window_mlp", "global_attention", "cosine_window_attention"),
+    *("grid_attention", "neighborhood_attention", "linear_attention"),
+]
 
 
 def spec(**fields):
@@ -33,7 +40,9 @@ def test_defaults_are_the_published_ones():
     assert plain.stem.norm.type == plain.norm.type == "layer_norm"
     assert plain.norm.eps == 1e-5
     assert plain.downsample.type == "patch_merging"
-    assert plain.mlp_ratio == 4
+    assert plain.block.to_data() == "pre_norm"
+    assert plain.block.residual_scale is None
+    assert (plain.mlp_ratio, plain.mlp_bias, plain.activation.type) == (4, True, "gelu")
     assert (plain.drop_rate, plain.drop_path_rate, plain.layer_scale) == (0, 0, None)
     assert plain.position_embedding is None
     assert plain.head is None
@@ -51,6 +60,16 @@ def test_defaults_are_the_published_ones():
             (0.5, 1e-5),
         ),
         ("mlp_ratio", 2, 3.5, lambda s: s.hidden_dim / s.dim, (2, 3.5)),
+        ("mlp_bias", True, False, lambda s: s.mlp_bias, (True, False)),
+        ("mlp_bias", False, True, lambda s: s.mlp_bias, (False, True)),
+        ("activation", "relu", "star_relu", lambda s: s.activation.type, ("relu", "star_relu")),
+        (
+            "block",
+            "post_norm",
+            {"type": "pre_norm", "residual_scale": 1},
+            lambda s: s.block.to_data(),
+            ("post_norm", {"type": "pre_norm", "residual_scale": 1}),
+        ),
         ("drop_rate", 0.25, 0.0, lambda s: s.drop_rate, (0.25, 0)),
         ("layer_scale", 0.1, 1e-6, lambda s: s.layer_scale, (0.1, 1e-6)),
         (
@@ -93,8 +112,13 @@ def test_a_stage_without_any_mixer_is_refused():
     [
         ("mixer", "pooling"),
         ("norm", "layer_norm"),
+        ("norm", "affine"),
+        ("block", "single_residual"),
+        ("activation", "squared_relu"),
         ("stem", "patch_embed"),
+        ("stem", "conv_stem"),
         ("downsample", "patch_merging"),
+        ("downsample", "conv_downsample"),
     ],
 )
 def test_a_bare_name_stands_for_a_mapping_with_its_type(field, name):
@@ -112,13 +136,7 @@ def test_one_head_dim_fits_stages_of_every_width():
     assert [stage.mixers[0].heads(stage.dim) for stage in plan] == [4, 4, 4]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("window_attention", "window_mlp", "grid_attention"),
-        *("neighborhood_attention", "linear_attention", "global_attention"),
-    ],
-)
+@pytest.mark.parametrize("name", HEADED)
 @pytest.mark.parametrize(
     ("heads", "found"), [({}, "neither"), ({"head_dim": 8, "num_heads": 4}, "both")]
 )
@@ -222,9 +240,10 @@ def test_names_are_text_in_one_line():
 def test_the_papers_networks_and_its_ablations_are_presets():
     names = set(hierarch.presets())
     assert names >= PAPER_PRESETS
-    ablations = {name for name in names if name.startswith("ablations/")}
-    assert names == PAPER_PRESETS | ablations
-    assert len(ablations) >= 8
+    assert {name for name in names if "/" not in name} == PAPER_PRESETS
+    families = collections.Counter(name.partition("/")[0] for name in names - PAPER_PRESETS)
+    assert families["ablations"] >= 8
+    assert {"swin_v2", "convnext", "metaformer", "mlp", "vit"} <= families.keys()
 
 
 @pytest.mark.parametrize("preset", hierarch.presets())

@@ -11,10 +11,18 @@ from hierarch import SpecError, swap
 from hierarch.spec.registry import names
 from hierarch.spec.swap import explain
 
-MIXERS = names("mixer")
-PRESETS = hierarch.presets()
-SOME = (1, 3)
-PLACES = {"one": (2,), "some": SOME, "all": None}
+MIXERS = {name: {"type": name} for name in names("mixer")}
+MIXERS["token_mlp"] |= {"grid": 6, "hidden_dim": 8}
+SWIN = ["swin_tiny", "swin_mixer_tiny_d24"]
+# a network for each family, since its others differ in width and depth alone
+OTHERS = [
+    *("swin_base_384", "swin_tiny_global_attention", "swin_tiny_absolute_position"),
+    *("swin_v2_tiny_window8_256", "swin_v2_base_window12to16_192to256", "convnext_tiny"),
+    *("poolformer_s12", "poolformer_v2_s12", "identityformer_s12", "convformer_s18"),
+    *("caformer_s18", "vit_tiny_patch16", "mlp_mixer_base_patch16", "resmlp_s12"),
+]
+PRESETS = [*SWIN, *OTHERS]
+PLACES = {"one": (2,), "some": (1, 3), "all": None}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -116,9 +124,9 @@ def test_heads_are_filled_in_where_the_old_mixer_had_none():
     ("mixer", "stages", "expected"),
     [
         ("window_atention", None, "unknown mixer 'window_atention', did you mean 'window_atten"),
-        ("", None, "unknown mixer '', known: depthwise_conv, "),
-        ({"window_size": 7}, None, "the new mixer has no type; known: depthwise_conv, "),
-        ({"type": 7}, None, "the new mixer has no type; known: depthwise_conv, "),
+        ("", None, "unknown mixer '', known: cosine_window_attention, "),
+        ({"window_size": 7}, None, "the new mixer has no type; known: cosine_window_attention, "),
+        ({"type": 7}, None, "the new mixer has no type; known: cosine_window_attention, "),
         ({"type": "pooling", "kernl": 3}, None, "mixer[0].kernl: unknown key 'kernl', did you"),
         ("pooling", [4], "stages [4]: swin_tiny has stages 0 to 3"),
         ("pooling", [-1], "stages [-1]: swin_tiny has stages 0 to 3"),
@@ -160,22 +168,44 @@ def test_what_was_done_with_which_field_is_told():
     )
 
 
+def test_a_default_that_is_a_part_and_a_field_without_default_are_told():
+    grid = {"type": "token_mlp", "grid": 7}
+    assert explain(one_stage("pooling"), grid).notes == (
+        "given: grid=7",
+        "at its default: activation=gelu",
+        "dropped: kernel_size",
+    )
+    source = one_stage(grid | {"activation": "star_relu"})
+    assert explain(source, "separable_conv").notes == (
+        "carried over: activation=star_relu",
+        "at its default: kernel_size=7, expand_ratio=2, bias=False",
+        "dropped: grid",
+    )
+    with pytest.raises(SpecError, match=r"^mixer\[0\]\.grid: is missing$"):
+        swap("swin_tiny", "token_mlp")
+
+
 def shrunk(spec):
     """The same network with a few channels and blocks: what is small is quick to run."""
 
     def small(mixer):
-        heads = {"head_dim": 4} if "head_dim" in type(mixer).model_fields else {}
-        return {name: getattr(mixer, name) for name in mixer.model_fields_set} | heads
+        fields = {name: getattr(mixer, name) for name in mixer.model_fields_set}
+        if "head_dim" in type(mixer).model_fields:
+            fields["head_dim"] = 4
+        if mixer.type == "token_mlp":
+            fields["grid"] = 6
+        return fields
 
     def fields(mixer):
         return {"mixer": [small(entry) for entry in mixer]} if mixer else {}
 
     stages = [
-        {"dim": 8 * (i + 1), "depth": min(stage.depth, 2), **fields(stage.mixer)}
+        stage.to_data() | {"dim": 8 * (i + 1), "depth": min(stage.depth, 2), **fields(stage.mixer)}
         for i, stage in enumerate(spec.stages)
     ]
     grid = spec.position_embedding and {"type": "absolute", "grid": 6}
-    rest = {"name": "small", "input_size": 64, "drop_path_rate": 0.1, "head": {"num_classes": 3}}
+    head = spec.head.to_data() | {"num_classes": 3}
+    rest = {"name": "small", "input_size": 64, "drop_path_rate": 0.1, "head": head}
     data = spec.to_data() | fields(spec.mixer) | {"stages": stages, "position_embedding": grid}
     return hierarch.load(data | rest)
 
@@ -192,27 +222,56 @@ def works(spec):
     return counts(spec, (44, 60))
 
 
+def is_quadratic(mixer):
+    """As published: every pair of tokens meets in it."""
+    return mixer.type == "global_attention" or (
+        mixer.type == "token_mlp" and mixer.hidden_dim is None
+    )
+
+
 def counts(spec, size):
     report = hierarch.measure(spec, sizes=[size])
     [measured] = report.sizes
     assert measured.macs == measured.claimed_macs
     assert measured.parts == measured.claimed_parts
-    quadratic = any("global_attention" in used for used in types(spec))
+    quadratic = any(is_quadratic(mixer) for blocks in mixers(spec) for mixer in blocks)
     assert report.verdict == ("superlinear" if quadratic else "linear")
     return True
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_swap_in_every_preset_to_every_mixer_runs_learns_and_counts(preset, place, mixer):
-    swapped = swap(preset, mixer, PLACES[place])
-    places = range(4) if PLACES[place] is None else PLACES[place]
-    assert all(types(swapped)[i] == {mixer} for i in places)
+def places(preset):
+    """What a network of one stage leaves of the places."""
+    several = len(hierarch.load(preset).stages) > 1
+    return [place for place, stages in PLACES.items() if several or stages is None]
+
+
+def test_every_family_of_presets_and_every_block_is_here():
+    families = {hierarch.spec.load.find(name).parent for name in hierarch.presets()}
+    assert {hierarch.spec.load.find(name).parent for name in PRESETS} == families
+    blocks = {stage.block.type for name in PRESETS for stage in hierarch.load(name).plan()}
+    assert blocks == set(names("block"))
+
+
+CASES = [
+    *((preset, place, mixer) for preset in SWIN for place in PLACES for mixer in MIXERS),
+    *(
+        (preset, places(preset)[(i + j) % len(places(preset))], mixer)
+        for i, preset in enumerate(OTHERS)
+        for j, mixer in enumerate(MIXERS)
+    ),
+]
+
+
+@pytest.mark.parametrize(("preset", "place", "mixer"), CASES)
+def test_a_swap_in_every_family_to_every_mixer_runs_learns_and_counts(preset, place, mixer):
+    swapped = swap(preset, MIXERS[mixer], PLACES[place])
+    chosen = range(len(swapped.stages)) if PLACES[place] is None else PLACES[place]
+    assert all(types(swapped)[i] == {mixer} for i in chosen)
     assert hierarch.loads(hierarch.dump(swapped)) == swapped
     assert works(shrunk(swapped))
 
 
 def test_every_preset_and_every_mixer_counts_at_full_size():
-    for preset, mixer, place in zip(PRESETS, cycle(MIXERS), cycle(PLACES), strict=False):
-        assert counts(swap(preset, mixer, PLACES[place]), (224, 240))
+    for i, (preset, mixer) in enumerate(zip(PRESETS, cycle(MIXERS), strict=False)):
+        place = places(preset)[i % len(places(preset))]
+        assert counts(swap(preset, MIXERS[mixer], PLACES[place]), (224, 240))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from timm.models.swin_transformer import SwinTransformerBlock
 
 from hierarch.mixers.window_attention import WindowAttention
-from hierarch.model.shifted_windows import shift_mask
 from hierarch.mixers.window_mlp import WindowMlp
+from hierarch.model.shifted_windows import shift_mask
 from hierarch.model.windows import merge, pad, pad_to_multiple, partition, roll
 from hierarch.spec.windows import fit
 

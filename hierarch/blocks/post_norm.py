@@ -31,15 +31,7 @@ class PostNorm(PreNorm):
     """(B, H, W, C) -> (B, H, W, C). Its norms start at 0, as published: so do its branches."""
 
     def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
-        super().__init__(stage, mixer, drop_path=drop_path)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """What the norms multiply by starts at 0; the mixer and the MLP draw their own."""
-        for norm in (self.norm1, self.norm2):
-            for name, parameter in norm.named_parameters(recurse=False):
-                if name == "weight":
-                    nn.init.zeros_(parameter)
+        super().__init__(stage, mixer, drop_path=drop_path, norm_init=0)
 
     def before(self, x: Tensor) -> Tensor:
         return x

@@ -44,15 +44,16 @@ class PreNorm(Block):
         *,
         drop_path: float,
         residual_scale: float | None = None,
+        norm_init: float = 1,
     ) -> None:
         super().__init__(stage, mixer)
         dim = stage.dim
-        self.norm1 = stage.norm.build(dim)
+        self.norm1 = stage.norm.build(dim, init=norm_init)
         self.drop = nn.Dropout(stage.drop_rate)
         self.layer_scale1 = layer_scale(dim, stage.layer_scale)
         self.drop_path1 = DropPath(drop_path)
         self.residual_scale1 = layer_scale(dim, residual_scale)
-        self.norm2 = stage.norm.build(dim)
+        self.norm2 = stage.norm.build(dim, init=norm_init)
         self.mlp = Mlp(
             dim,
             stage.hidden_dim,

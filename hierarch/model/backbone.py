@@ -179,7 +179,7 @@ class Backbone(nn.Module):
         return self.head.get_submodule("fc")
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by a new one; 0 classes leave the mean features.
+        """Replace the last linear layer by a new one; 0 classes leave the mean features.
 
         Raises `ValueError` for a network without a head, and for a negative number.
         """
@@ -189,7 +189,10 @@ class Backbone(nn.Module):
             self.spec, {"head": self.spec.head.to_data() | {"num_classes": num_classes}}
         )
         like = next(self.stages.parameters())
-        self.head = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
+        new = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
+        assert isinstance(self.head, Head)
+        assert isinstance(new, Head)
+        self.head = new.taking_over(self.head).train(self.training)
 
 
 def _nchw(x: Tensor) -> Tensor:

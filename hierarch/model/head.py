@@ -23,6 +23,13 @@ class Head(nn.Module):
         self.hidden = HiddenLayer(dim, hidden, spec, norm=norm) if hidden else nn.Identity()
         self.fc = Linear(hidden or dim, spec.num_classes) if spec.num_classes else nn.Identity()
 
+    def taking_over(self, old: Head) -> Head:
+        """This head with all that another one has learned, but for the classifier."""
+        self.norm = old.norm
+        if type(self.hidden) is type(old.hidden):
+            self.hidden = old.hidden
+        return self
+
     def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         pooled: Tensor = self.norm(x.mean(dim=(1, 2), keepdim=True)).flatten(1)
         pooled = self.drop(pooled)

@@ -26,21 +26,22 @@ class AffineSpec(NormSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         return 0
 
-    def build(self, dim: int) -> nn.Module:
-        return Affine(dim)
+    def build(self, dim: int, *, init: float = 1) -> nn.Module:
+        return Affine(dim, init=init)
 
 
 class Affine(nn.Module):
     """(..., C) -> (..., C)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, init: float) -> None:
         super().__init__()
+        self.init = init
         self.weight = nn.Parameter(torch.empty(dim))
         self.bias = nn.Parameter(torch.empty(dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.ones_(self.weight)
+        nn.init.constant_(self.weight, self.init)
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,22 +33,23 @@ class GroupNormSpec(NormSpec):
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 
-    def build(self, dim: int) -> nn.Module:
-        return GroupNorm(dim, eps=self.eps, bias=self.bias)
+    def build(self, dim: int, *, init: float = 1) -> nn.Module:
+        return GroupNorm(dim, init=init, eps=self.eps, bias=self.bias)
 
 
 class GroupNorm(nn.Module):
     """(B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
+    def __init__(self, dim: int, *, init: float, eps: float, bias: bool) -> None:
         super().__init__()
+        self.init = init
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(dim))
         self.bias = nn.Parameter(torch.empty(dim)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.ones_(self.weight)
+        nn.init.constant_(self.weight, self.init)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -31,5 +31,17 @@ class LayerNormSpec(NormSpec):
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 
-    def build(self, dim: int) -> nn.Module:
-        return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
+    def build(self, dim: int, *, init: float = 1) -> nn.Module:
+        return LayerNorm(dim, init=init, eps=self.eps, bias=self.bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """(..., C) -> (..., C)."""
+
+    def __init__(self, dim: int, *, init: float, eps: float, bias: bool) -> None:
+        self.init = init
+        super().__init__(dim, eps=eps, bias=bias)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.weight, self.init)

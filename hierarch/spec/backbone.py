@@ -182,7 +182,7 @@ class BackboneSpec(Spec):
 
     @model_validator(mode="after")
     def _is_a_network(self) -> Self:
-        faults = [*self._stage_faults(), *self._output_faults()]
+        faults = [*self._stage_faults(), *self._output_faults(), *self._head_faults()]
         blocks = sum(stage.depth for stage in self.stages)
         if blocks > MAX_BLOCKS:
             message = f"have {blocks} blocks together; at most {MAX_BLOCKS}"
@@ -209,6 +209,13 @@ class BackboneSpec(Spec):
                 message = f"leaves an MLP of no width at dim={stage.dim}"
                 faults.append(((*here, "mlp_ratio"), message, ratio))
         return faults
+
+    def _head_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
+        ratio, dim = self.head and self.head.hidden_ratio, self.stages[-1].dim
+        if ratio and int(dim * ratio) < 1:
+            message = f"leaves a hidden layer of no width at dim={dim}"
+            return [(("head", "hidden_ratio"), message, ratio)]
+        return []
 
     def _output_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
         indices, last = self.out_indices, len(self.stages) - 1

@@ -95,11 +95,15 @@ def tokens(grid: Pair) -> int:
     return math.prod(grid)
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
-    """A tail for an error message: the nearest known name, or all of them where none is near."""
+def nearest(word: object, known: Iterable[str], *, all_of: Iterable[str] = ()) -> str:
+    """A tail for an error message: the nearest known name, or all of them where none is near.
+
+    `all_of` sums the names up where they are too many to list.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(str(word)[:80], names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    listed = sorted(all_of) or names
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(listed)}"
 
 
 def shown(value: object) -> str:

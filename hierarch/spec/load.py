@@ -71,8 +71,10 @@ def find(source: str | os.PathLike[str]) -> Path:
     if path.suffix in (".yaml", ".yml") and not _preset(path.stem):
         raise SpecError("no such file", source=name)
     shown = name if len(name) < 80 else name[:80] + "..."
-    known = [*presets(), *(preset.rpartition("/")[2] for preset in presets())]
-    raise SpecError(f"no such file or preset: {shown!r}, {nearest(path.stem, known)}")
+    known = [preset.rpartition("/")[2] for preset in presets()]
+    families = {preset.partition("/")[0] + "/*" * ("/" in preset) for preset in presets()}
+    tail = nearest(path.stem, known, all_of=families)
+    raise SpecError(f"no such file or preset: {shown!r}, {tail}")
 
 
 def _preset(name: str) -> str | None:
@@ -165,7 +167,9 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
     message = (
         message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
     )
-    if found is not ... and details["type"] != "missing":
+    if details["type"] == "missing" and isinstance(data, str):
+        message = f"{shown(data)} needs {details['loc'][-1]}; write it as a mapping"
+    elif found is not ... and details["type"] != "missing":
         message = f"{message}, got {shown(found)}"
     place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))
     return Problem(message, written(tuple(path)), *place)

@@ -122,8 +122,8 @@ class NormSpec(Part):
         """The claim, by fvcore's convention for norms."""
 
     @abstractmethod
-    def build(self, dim: int) -> nn.Module:
-        """The module."""
+    def build(self, dim: int, *, init: float = 1) -> nn.Module:
+        """The module. What it multiplies each channel by starts at `init`."""
 
 
 class StemSpec(Part):

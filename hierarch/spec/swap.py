@@ -111,7 +111,11 @@ class _Carrying:
     def entry(self, old: MixerSpec, dims: Sequence[int]) -> dict[str, Any]:
         """The new mixer's fields, from those of the one it replaces."""
         assert issubclass(self.cls, MixerSpec)
-        declared = {k: f.default for k, f in self.cls.model_fields.items() if k != "type"}
+        declared = {
+            k: None if f.is_required() else f.get_default(call_default_factory=True)
+            for k, f in self.cls.model_fields.items()
+            if k != "type"
+        }
         taken = self.given.keys() | (self.cls.one_of if self.cls.one_of & self.given.keys() else ())
         had = {k: getattr(old, k) for k in type(old).model_fields if k != "type"}
         kept = {k: v for k, v in had.items() if v is not None and k in declared and k not in taken}
@@ -122,7 +126,8 @@ class _Carrying:
         for name, value in (declared | chosen).items():
             if value is not None and name not in self.given:
                 source = self.carried if name in kept else self.filled
-                source.setdefault(name, {})[str(value)] = None
+                said = value.to_data() if isinstance(value, Part) else value
+                source.setdefault(name, {})[str(said)] = None
         return {"type": self.cls.model_fields["type"].default, **chosen}
 
     def notes(self) -> tuple[str, ...]:
