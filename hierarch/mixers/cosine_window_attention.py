@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +136,7 @@ class CosineWindowAttention(nn.Module):
         for side, learned in zip(window, pair(unit) if unit else window, strict=True):
             offsets = torch.arange(1 - side, side, dtype=torch.float32, device=like.device)
             # published: scaled to 8 at the window's edge, then log2, over log2 of 8
-            edge: int = torch.sym_max(learned - 1, 1)
+            edge = cast(int, torch.sym_max(learned - 1, 1))
             spread = offsets * 8 / edge
             axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
         y, x = torch.meshgrid(*axes, indexing="ij")
