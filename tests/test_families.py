@@ -140,7 +140,7 @@ def test_the_window_that_swin_v2_was_pretrained_at_matters():
     preset = "swin_v2/swin_v2_base_window12to16_192to256"
     ours, theirs = built_small(preset, 256)
     assert difference(ours, theirs, images(256)) < EXACT
-    spec, told = small(preset)
+    _, told = small(preset)
     plain = oracle(preset).build(**told, img_size=256, pretrained_window_sizes=(0,) * 4).double()
     assert difference(ours, plain, images(256)) > 1e-4
 
@@ -194,3 +194,5 @@ def test_a_class_token_is_two_vectors_more():
     theirs = timm.create_model("vit_tiny_patch16_224")
     assert count(theirs) - count(hierarch.build("vit/vit_tiny_patch16")) == 2 * 192
     assert isinstance(theirs.cls_token, nn.Parameter)
+    with pytest.raises(hierarch.WeightsError, match="position"):
+        hierarch.load_weights(hierarch.build("vit/vit_tiny_patch16"), theirs.state_dict())
