@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import noise, perturb, tiny
+from hypothesis import HealthCheck, given, settings
+from strategies import backbone_specs, image_sizes
 from torch import nn
 
 import hierarch
@@ -117,6 +119,22 @@ def test_a_norm_starts_where_it_is_told_and_again_when_reset(name, init):
 
 def test_every_norm_is_here():
     assert sorted(NORMS) == registry.names("norm")
+
+
+# any network
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(backbone_specs(), image_sizes(1, 40))
+def test_any_network_runs_and_its_maps_have_the_claimed_grids(spec, size):
+    model = perturb(hierarch.build(spec))
+    out = model(noise(2, spec.stem.in_chans, *size))
+    if spec.head:
+        assert out.shape == (2, spec.head.num_classes or spec.stages[-1].dim)
+        return
+    grids = [stage.grid for stage in claim(spec, size).stages]
+    expected = [(2, spec.stages[i].dim, *grids[i]) for i in spec.outputs]
+    assert [tuple(m.shape) for m in out] == expected
 
 
 # blocks

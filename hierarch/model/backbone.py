@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.block import Block
 from hierarch.model.head import Head
 from hierarch.model.position import AbsolutePosition
 from hierarch.model.stage import Stage
@@ -173,6 +174,18 @@ class Backbone(nn.Module):
         """Recompute each block in the backward pass instead of keeping what is inside it."""
         for stage in self._stages():
             stage.grad_checkpointing = enable
+
+    def set_tile_size(self, tokens: int | None) -> None:
+        """How many tokens inference on a CPU takes through a block together, where the block's
+        mixer works in windows (1,536 by default); None for the whole map at once.
+
+        Raises `ValueError` for a number below 1. The output does not depend on it.
+        """
+        if tokens is not None and tokens < 1:
+            raise ValueError(f"tokens={tokens} should be 1 or more, or None")
+        for stage in self._stages():
+            for block in stage.blocks:
+                cast(Block, block).tile = tokens
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from hierarch.model.inference import unwatched
-from hierarch.model.streaming import streamed
+from hierarch.model.streaming import TILE, streamed
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
 
@@ -23,7 +23,8 @@ class Block(nn.Module):
         super().__init__()
         self.mixer = mixer.build(stage.dim)
         self.streams = mixer.independent_windows and stage.norm.per_token
-        self.tile: int | None = None
+        self.tile: int | None = TILE
+        """Tokens that are streamed together; None for the whole map at once."""
 
     @abstractmethod
     def before(self, x: Tensor) -> Tensor:
@@ -34,10 +35,10 @@ class Block(nn.Module):
         """(..., C), twice -> (..., C): what becomes of the input and of what the mixer made."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.streams and not self.training and unwatched(x) and not self._has_hooks():
-            return streamed(self, x)
+        if self.tile and self.streams and not self.training and unwatched(x) and self._unhooked():
+            return streamed(self, x, tile=self.tile)
         return self.after(x, self.mixer(self.before(x)))
 
-    def _has_hooks(self) -> bool:
-        """Whether somebody looks at a module inside, and should see whole maps."""
-        return any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+    def _unhooked(self) -> bool:
+        """Whether nobody looks at a module inside, who should see whole maps."""
+        return not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())

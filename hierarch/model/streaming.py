@@ -33,8 +33,9 @@ class WindowMixer(Protocol):
         says how many of which kind follow each other."""
 
 
-def streamed(block: Block, x: Tensor) -> Tensor:
-    """(B, H, W, C) -> (B, H, W, C): the block's output, without a gradient."""
+def streamed(block: Block, x: Tensor, *, tile: int) -> Tensor:
+    """(B, H, W, C) -> (B, H, W, C): the block's output, without a gradient, `tile` tokens at a
+    time."""
     batch, height, width, dim = x.shape
     mixer = cast(WindowMixer, block.mixer)
     cut = mixer.cut((height, width))
@@ -42,20 +43,20 @@ def streamed(block: Block, x: Tensor) -> Tensor:
     pads = cut.pads()
     rows = x.reshape(-1, dim)
     out = torch.empty_like(rows)
-    step = max(1, (block.tile or TILE) // index.shape[1])
+    step = max(1, tile // index.shape[1])
     for start in range(0, len(index), step):
         places = index[start : start + step]
         held = places.flatten()
         real = held >= 0 if pads else None
-        tile = rows.index_select(0, held.clamp(min=0) if pads else held)
-        read = block.before(tile)
+        tokens = rows.index_select(0, held.clamp(min=0) if pads else held)
+        read = block.before(tokens)
         if real is not None:
             read = read.masked_fill(~real[:, None], 0)
         held_kinds = within(counts, start, start + len(places))
         mixed = mixer.mix(read.view(*places.shape, dim), cut, held_kinds).reshape(-1, dim)
         if real is not None:
-            held, tile, mixed = held[real], tile[real], mixed[real]
-        done = block.after(tile, mixed)
+            held, tokens, mixed = held[real], tokens[real], mixed[real]
+        done = block.after(tokens, mixed)
         if done.dtype != out.dtype:
             out = out.to(done.dtype)
         out.index_copy_(0, held, done)

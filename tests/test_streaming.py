@@ -1,0 +1,304 @@
+"""Inference a few windows at a time: the plain path's result, whatever the tile."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from helpers import noise, perturb, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import backbone_specs, image_sizes
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import hierarch
+from hierarch.model import streaming
+from hierarch.model.block import Block
+from hierarch.model.cut import PADDING, shifted_cut
+
+WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
+HEAD = {"num_classes": 5}
+SIZES = [(2, 64, 64), (1, 37, 50), (3, 7, 101), (1, 1, 1)]
+
+
+@pytest.fixture(params=WINDOWED)
+def model(request):
+    return perturb(hierarch.build(tiny(request.param, head=HEAD)))
+
+
+def plain(model, images):
+    """The output of the path that gradients, compilers and traces see."""
+    with torch.enable_grad():
+        return model(images).detach()
+
+
+@torch.no_grad()
+def streamed(model, images):
+    return model(images)
+
+
+def assert_close(found, wanted):
+    scale = max(1.0, float(wanted.abs().max()))
+    torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def tiles(monkeypatch):
+    """The blocks that were streamed."""
+    seen = []
+    original = streaming.streamed
+
+    def watched(block, x, **options):
+        seen.append(block)
+        return original(block, x, **options)
+
+    monkeypatch.setattr("hierarch.model.block.streamed", watched)
+    return seen
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile", [1, 40, 10_000])
+def test_the_result_is_the_plain_one_whatever_the_tile(model, tiles, size, tile):
+    images = noise(size[0], 3, *size[1:])
+    model.set_tile_size(tile)
+    assert_close(streamed(model, images), plain(model, images))
+    assert len(tiles) == 7
+
+
+@settings(max_examples=60, deadline=None)
+@given(backbone_specs(), image_sizes())
+def test_any_network(spec, size):
+    model = perturb(hierarch.build(spec))
+    model.set_tile_size(30)
+    images = noise(2, spec.stem.in_chans, *size)
+    with torch.no_grad():
+        found = model(images)
+        model.set_tile_size(None)
+        wanted = model(images)
+    if isinstance(found, torch.Tensor):
+        found, wanted = (found,), (wanted,)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("preset", ["swin_tiny", "swin_mixer_tiny_d24", "swin_v2_tiny_window8_256"])
+def test_presets_at_full_width(preset):
+    model = perturb(hierarch.build(preset), std=0.02)
+    for size in [(2, 128, 128), (1, 100, 75)]:
+        images = noise(size[0], 3, *size[1:])
+        assert_close(streamed(model, images), plain(model, images))
+
+
+def test_memory_layouts(model):
+    images = noise(2, 3, 40, 56)
+    wanted = plain(model, images)
+    for other in (
+        images.to(memory_format=torch.channels_last),
+        noise(2, 3, 40, 56).transpose(2, 3).contiguous().transpose(2, 3),
+        torch.cat([images, images], dim=1)[:, :3],
+    ):
+        assert_close(streamed(model, other), wanted)
+
+
+def test_the_number_of_threads_changes_nothing(model):
+    images = noise(2, 3, 64, 64)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            results.append(streamed(model, images))
+    finally:
+        torch.set_num_threads(threads)
+    assert_close(*results)
+
+
+def test_two_threads_share_one_model(model):
+    images = [noise(1, 3, 64, 64, seed=seed) for seed in range(6)]
+    wanted = [plain(model, image) for image in images]
+    found = {}
+
+    def work(mine):
+        with torch.inference_mode():
+            for i in mine:
+                found[i] = model(images[i]).clone()
+
+    workers = [threading.Thread(target=work, args=(range(n, 6, 2),)) for n in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for i, expected in enumerate(wanted):
+        assert_close(found[i], expected)
+
+
+# who sees the plain path
+
+
+@pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "mode", "compiled", "no tile"])
+def test_who_looks_inside_sees_whole_maps(tiles, watcher):
+    model = perturb(hierarch.build(tiny(head=HEAD)))
+    images = noise(1, 3, 64, 64)
+    block = model.stages[0].blocks[0]
+    with torch.no_grad():
+        if watcher == "training":
+            model.train()(images)
+        elif watcher == "gradient":
+            with torch.enable_grad():
+                model(images)
+        elif watcher == "hook":
+            shapes = []
+            block.mixer.register_forward_hook(lambda *seen: shapes.append(seen[2].shape))
+            model(images)
+            assert shapes == [(1, 16, 16, 8)]
+            assert block not in tiles
+            return
+        elif watcher == "mode":
+            with FlopCounterMode(display=False):
+                model(images)
+        elif watcher == "compiled":
+            torch.compile(model, backend="eager", fullgraph=True)(images)
+            torch.compiler.reset()
+        else:
+            model.set_tile_size(None)
+            model(images)
+    assert tiles == []
+
+
+def test_a_norm_over_the_map_is_never_streamed(tiles):
+    model = perturb(hierarch.build(tiny(head=HEAD, norm="group_norm")))
+    images = noise(1, 3, 64, 64)
+    assert_close(streamed(model, images), plain(model, images))
+    assert tiles == []
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_no_tile_is_below_one_token(tokens):
+    with pytest.raises(ValueError, match=f"tokens={tokens} should be 1 or more, or None"):
+        hierarch.build(tiny()).set_tile_size(tokens)
+
+
+# masks and position biases: four kinds of windows, worked out once per change of a weight
+
+
+def test_masks_do_not_grow_with_the_image(model):
+    for side in (64, 640):
+        streamed(model, noise(1, 3, side, side))
+        for block in model.modules():
+            held = isinstance(block, Block) and getattr(block.mixer, "memo", None)
+            if held:
+                masks = held._held[2]
+                assert len(masks) in (1, 2, 4)
+                assert all(mask.numel() <= 16**2 * block.mixer.num_heads for mask in masks.values())
+
+
+def weights(model):
+    """The parameters that position biases are made of, in a shifted block."""
+    mixer = model.stages[0].blocks[1].mixer
+    table = getattr(mixer, "relative_position_bias_table", None)
+    return [table] if table is not None else [mixer.cpb_mlp[2].weight]
+
+
+def other(like):
+    """Noise that changes what attention attends to."""
+    return noise(*like.shape, seed=7) * 5
+
+
+def other_state(model):
+    names = ("relative_position_bias_table", "cpb_mlp.2.weight")
+    state = model.state_dict().items()
+    return {name: value + other(value) * name.endswith(names) for name, value in state}
+
+
+def load(model):
+    model.load_state_dict(other_state(model))
+    return model
+
+
+def assign(model):
+    model.load_state_dict(other_state(model), assign=True)
+    return model
+
+
+def edit(model):
+    with torch.no_grad():
+        for weight in weights(model):
+            weight.add_(other(weight))
+    return model
+
+
+def edit_data(model):
+    for weight in weights(model):
+        weight.data.add_(other(weight))
+    return model
+
+
+def edit_one_number(model):
+    with torch.no_grad():
+        for weight in weights(model):
+            weight[0, 0] += 20
+    return model
+
+
+def copied(model):
+    return edit(copy.deepcopy(model))
+
+
+def train(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1)
+    model.train()(noise(1, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    return model.eval()
+
+
+CHANGES = [load, assign, edit, edit_data, edit_one_number, copied, train, nn.Module.double]
+
+
+@pytest.mark.parametrize("mixer", WINDOWED[:2])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_bias_is_never_that_of_old_weights(mixer, change, mode):
+    model = perturb(hierarch.build(tiny(mixer, head=HEAD)))
+    images = noise(1, 3, 64, 64)
+    with mode():
+        before = model(images)
+    changed = change(model)
+    images = images.to(next(changed.parameters()).dtype)
+    with mode():
+        after = changed(images)
+    assert (
+        not torch.allclose(after.float(), before.float(), atol=1e-4) or change is nn.Module.double
+    )
+    assert_close(after.clone(), plain(changed, images))
+    assert_close(streamed(model, images), plain(model, images))  # what was copied from, too
+
+
+def test_a_bias_is_gathered_once(monkeypatch):
+    model = perturb(hierarch.build(tiny(head=HEAD)))
+    mixer = model.stages[0].blocks[1].mixer
+    calls = []
+    original = mixer.position_bias
+    monkeypatch.setattr(mixer, "position_bias", lambda *a: calls.append(1) or original(*a))
+    for _ in range(3):
+        streamed(model, noise(1, 3, 64, 64))
+    assert len(calls) == 1
+
+
+# the order of windows
+
+
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    st.integers(1, 3),
+)
+def test_every_token_is_in_one_window(grid, window, shift, batch):
+    shift = tuple(min(s, w - 1) for s, w in zip(shift, window, strict=True))
+    index, counts = shifted_cut(grid, window, shift).order(batch, grid)
+    held = index[index != PADDING]
+    assert sorted(held.tolist()) == list(range(batch * grid[0] * grid[1]))
+    assert sum(count for _, count in counts) == len(index)
