@@ -70,7 +70,9 @@ def line(preset: str) -> str:
 
 def lines(text: str) -> int:
     """Lines of YAML that say something."""
-    return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n"))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
+    )
 
 
 def furthest(preset: str) -> str:
