@@ -1,7 +1,8 @@
 """Everything in README and docs that a command makes.
 
-python docs/figures.py              write what is stale of published.md, comparison.md (which needs
-                                    timm and torchvision), images/flops.svg, and spec.md's tables
+python docs/figures.py              write what is stale of published.md, comparison.md and the
+                                    table of families.md (which need timm and torchvision),
+                                    images/flops.svg, and spec.md's tables
 python docs/figures.py --check      exit with status 1 if one of them is stale
 python docs/figures.py --console    also write the outputs of the commands in README and docs
 """
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import comparison
+import families
 import fences
 import fields
 from rich.console import Console
@@ -102,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     made = {
         DOCS / "published.md": published(),
         comparison.PAGE: comparison.page(),
+        families.PAGE: families.filled(families.PAGE.read_text("utf-8")),
         DOCS / "images" / "flops.svg": picture(),
         DOCS / "spec.md": fields.filled((DOCS / "spec.md").read_text("utf-8")),
     }

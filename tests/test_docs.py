@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import comparison
+import families
 import fences
 import fields
 import figures
 import pytest
 
+import hierarch
 from hierarch.spec import registry
 from hierarch.spec.parts import KINDS
 
@@ -52,6 +54,22 @@ def test_every_peer_is_on_its_page_as_it_is_counted_now():
     lines = [comparison.line(row) for row in rows if row["network"] in few]
     assert len(lines) == len(few)
     assert all(f"\n{line}\n" in page for line in lines), "run: python docs/comparison.py"
+
+
+def test_every_preset_is_in_the_table_of_families_as_it_is_now():
+    page = families.PAGE.read_text("utf-8")
+    presets = [name for name in hierarch.presets() if not name.startswith("ablations/")]
+    assert sorted(families.presets()) == presets
+    assert all(f"](../specs/{name}.yaml) |" in page for name in presets)
+    few = ["swin_mixer_tiny_d6", "metaformer/caformer_s18", "swin_v2/swin_v2_tiny_window8_256"]
+    lines = [families.line(name) for name in few]
+    assert all(f"\n{line}\n" in page for line in lines), "run: python docs/families.py"
+
+
+def test_a_difference_is_told_by_the_power_of_ten_that_it_stays_under(monkeypatch):
+    for found, told in [(0.0, "< 1e-12"), (3e-16, "< 1e-12"), (2e-9, "< 1e-8"), (0.5, "< 1e0")]:
+        monkeypatch.setattr(families, "difference", lambda *_, found=found: found)
+        assert families.furthest("mlp/resmlp_s12") == told
 
 
 def test_a_stale_file_is_seen(tmp_path):

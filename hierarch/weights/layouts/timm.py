@@ -66,6 +66,8 @@ METAFORMER = Layout(
             for n in (1, 2)
         ),
         row("head.norm.*", "head.norm.*"),
+        # PoolFormer as its authors have it, whose norm stands before the mean
+        row("norm.*", "head.norm.*"),
         row("head.hidden.fc.*", "head.fc.fc1.*"),
         row("head.hidden.norm.*", "head.fc.norm.*"),
         row("head.fc.*", "head.fc.fc2.*", when="head.hidden.fc.weight"),

@@ -1,0 +1,122 @@
+"""timm's network for each preset that it has one for: what ours is held against.
+
+A preset's peer is built by timm's own entry point for it, so that widths, depths, norms and
+epsilons are timm's and not read off our spec. A small one has the same parts at a small width and
+depth.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import timm
+import torch
+from torch import Tensor, nn
+
+import hierarch
+from hierarch.spec.backbone import BackboneSpec
+
+_AVERAGED = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+
+NAMES: list[tuple[str, str, dict[str, Any]]] = [
+    (r"swin_(tiny|small|base|large)", r"swin_\1_patch4_window7_224", {}),
+    (r"swin_(base|large)_384", r"swin_\1_patch4_window12_384", {}),
+    (
+        r"swin_tiny_d24",
+        r"swin_tiny_patch4_window7_224",
+        {"img_size": 256, "window_size": 8, "num_heads": (4, 8, 16, 32)},
+    ),
+    (r"swin_v2_(\w+)", r"swinv2_\1", {}),
+    (r"identityformer_(\w+)", r"poolformerv2_\1", {"token_mixers": nn.Identity}),
+    (r"poolformer_v2_(\w+)", r"poolformerv2_\1", {}),
+    (r"(poolformer|convformer|caformer)_([sbm]\d+)", r"\1_\2", {}),
+    (r"convnext_(\w+)", r"convnext_\1", {}),
+    (r"vit_(\w+)_patch16", r"vit_\1_patch16_224", _AVERAGED),
+    (r"mlp_mixer_base_patch16", "mixer_b16_224", {}),
+    (r"resmlp_s(\d+)", r"resmlp_\1_224", {}),
+]
+"""A preset's name, timm's for it, and what timm's is told besides."""
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """One of timm's networks."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What its constructor is told, over what the entry point says."""
+
+    def build(self, **arguments: Any) -> nn.Module:
+        """The network, at random; `arguments` are for its constructor, whatever its entry point
+        says."""
+        cls = self._network()
+        changed = {**self.arguments, **arguments}
+
+        def constructed(**published: Any) -> nn.Module:
+            made: nn.Module = cls(**(published | changed))
+            return made
+
+        with patch.object(sys.modules[cls.__module__], cls.__name__, constructed):
+            return timm.create_model(self.name).eval()
+
+    def _network(self) -> type[nn.Module]:
+        module = sys.modules[timm.models.model_entrypoint(self.name).__module__]
+        names = "SwinTransformer", "SwinTransformerV2", "MetaFormer", "ConvNeXt", "MlpMixer"
+        names += ("VisionTransformer",)
+        [cls] = (getattr(module, n) for n in names if n in vars(module))
+        return cls
+
+
+def oracle(preset: str) -> Oracle | None:
+    """timm's network for a preset, if it has one."""
+    for pattern, name, arguments in NAMES:
+        if found := re.fullmatch(pattern, preset.rpartition("/")[2]):
+            return Oracle(found.expand(name), arguments)
+    return None
+
+
+def small(preset: str) -> tuple[BackboneSpec, dict[str, Any]]:
+    """A preset with two blocks a stage, few channels and 10 classes, and the same for timm."""
+    spec = hierarch.load(preset)
+    family = preset.split("/")[0].split("_")[0]
+    told: dict[str, Any] = {"num_classes": 10}
+    depths = (2,) * len(spec.stages)
+    if family == "swin":
+        [head_dim] = {mixer.to_data()["head_dim"] for mixer in spec.plan()[0].mixers}
+        dims = tuple(head_dim * heads for heads in (1, 2, 4, 8))
+        told |= {"embed_dim": head_dim, "num_heads": (1, 2, 4, 8), "depths": depths}
+    elif family in ("metaformer", "convnext"):
+        dims = (8, 16, 32, 64)
+        told |= {"dims": dims, "depths": depths}
+    elif family == "vit":
+        dims = (128,)
+        told |= {"embed_dim": 128, "num_heads": 2, "depth": 2}
+    else:
+        dims = (32,)
+        told |= {"embed_dim": 32, "num_blocks": 2}
+        if hidden := spec.plan()[0].mixers[0].to_data().get("hidden_dim"):
+            told |= {"mlp_ratio": (hidden / 32, 4.0)}
+    stages = [
+        stage.to_data() | {"dim": dim, "depth": depth}
+        for stage, dim, depth in zip(spec.stages, dims, depths, strict=True)
+    ]
+    assert spec.head is not None
+    head = spec.head.to_data() | {"num_classes": 10}
+    return hierarch.load(spec.to_data() | {"stages": stages, "head": head}), told
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference, over the largest value."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+@torch.no_grad()
+def difference(model: hierarch.Backbone, peer: nn.Module, images: Tensor) -> float:
+    """How far our logits are from a peer's that is given our weights, relative to the largest."""
+    peer.load_state_dict(hierarch.export_weights(model, layout="timm"), strict=True)
+    return relative(model(images), peer(images))
