@@ -17,29 +17,30 @@ from torch import nn
 
 import hierarch
 from hierarch import WeightsError
-from hierarch.weights.layouts import LAYOUTS
+from hierarch.weights.recognize import WORKED_OUT
 
 HEAD = {"num_classes": 5}
 POSITION = {"position_embedding": {"type": "absolute", "grid": [4, 6]}}
 
 
+LAYOUTS = ["hierarch", "official", "timm", "torchvision", "huggingface"]
+"""Those that have names for a classifier."""
+
+
 def theirs(model, layout):
-    """The model's weights under the names of a layout."""
-    state = {}
-    for key, value in model.state_dict().items():
-        names = LAYOUTS[layout].pieces(key)
-        state |= dict(zip(names, value.chunk(len(names)), strict=True))
-    return state
+    """The model's weights under the names of a layout, without what can be worked out."""
+    state = hierarch.export_weights(model, layout=layout)
+    return {name: value for name, value in state.items() if not WORKED_OUT.search(name)}
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return perturb(hierarch.build(tiny(head=HEAD)), seed=1)
+    return perturb(hierarch.build(tiny(input_size=64, head=HEAD)), seed=1)
 
 
 @pytest.fixture
 def model():
-    return hierarch.build(tiny(head=HEAD))
+    return hierarch.build(tiny(input_size=64, head=HEAD))
 
 
 def assert_equal(model, other):
@@ -117,11 +118,10 @@ def test_worked_out_buffers_are_ignored(model, trained):
 
 
 def test_an_absolute_position_may_lie_flat():
-    trained = perturb(hierarch.build(tiny(head=HEAD, **POSITION)))
+    trained = perturb(hierarch.build(tiny(input_size=64, head=HEAD, **POSITION)))
     state = theirs(trained, "official")
-    assert state["absolute_pos_embed"].shape == (1, 4, 6, 8)
-    state["absolute_pos_embed"] = state["absolute_pos_embed"].flatten(1, 2)
-    model = hierarch.build(tiny(head=HEAD, **POSITION))
+    assert state["absolute_pos_embed"].shape == (1, 24, 8)
+    model = hierarch.build(tiny(input_size=64, head=HEAD, **POSITION))
     hierarch.load_weights(model, state)
     assert_equal(model, trained)
     state["absolute_pos_embed"] = state["absolute_pos_embed"][:, :-1]
@@ -138,7 +138,8 @@ def test_a_headless_model_takes_a_classifiers_checkpoint(trained, layout):
     assert set(report.loaded) == model.state_dict().keys() - norms
     assert len(report.ignored) == 4
     assert all(
-        name.startswith(("norm.", "head.", "layernorm.", "classifier.")) for name in report.ignored
+        name.removeprefix("swin.").startswith(("norm.", "head.", "layernorm.", "classifier."))
+        for name in report.ignored
     )
     assert torch.equal(model.stages[2].norm.weight, norm)
     images = noise(1, 3, 32, 32)
@@ -149,7 +150,7 @@ def test_a_headless_model_takes_a_classifiers_checkpoint(trained, layout):
 
 
 def test_weights_take_the_models_type(trained):
-    model = hierarch.build(tiny(head=HEAD)).double()
+    model = hierarch.build(tiny(input_size=64, head=HEAD)).double()
     hierarch.load_weights(model, trained.state_dict())
     assert {p.dtype for p in model.parameters()} == {torch.float64}
     half = {key: value.half() for key, value in trained.state_dict().items()}
@@ -166,19 +167,28 @@ def test_what_is_missing_is_named(model, trained):
     assert_refused(
         model,
         state,
-        "the official checkpoint does not fit tiny",
+        "the official:swin checkpoint does not fit tiny",
         r"missing 2 \(layers.1.blocks.0.norm1.weight, head.bias\)",
     )
 
 
 def test_what_is_left_over_is_named(model, trained):
-    state = theirs(trained, "official") | {f"extra.{i}": torch.zeros(1) for i in range(6)}
-    assert_refused(model, state, r"left over 6 \(extra.0, extra.1, extra.2, extra.3, ...\)")
+    deeper = {f"layers.2.blocks.{j}.norm1.weight": torch.zeros(24) for j in range(2, 8)}
+    state = theirs(trained, "official") | deeper
+    assert_refused(model, state, r"left over 6 \(layers.2.blocks.2.norm1.weight, .*, ...\)")
+
+
+def test_another_networks_weights_are_ignored_and_reported(model, trained):
+    others = {f"decode_head.{i}.weight": torch.zeros(1) for i in range(3)}
+    report = hierarch.load_weights(model, theirs(trained, "official") | others)
+    assert set(report.ignored) == others.keys()
+    assert_equal(model, trained)
 
 
 def test_a_headless_checkpoint_does_not_fit_a_classifier(model):
     headless = hierarch.build(tiny())
-    assert_refused(model, headless.state_dict(), r"missing 4 \(norm.weight", "left over 6")
+    message = r"missing 4 \(norm.weight, .*\); to keep the model's own head, say new_head=True"
+    assert_refused(model, headless.state_dict(), message)
 
 
 def test_wrong_shapes_are_refused(model, trained):
@@ -210,7 +220,7 @@ def test_what_is_no_state_dict_is_refused(model, state, tmp_path):
 def test_unknown_layouts_are_refused(model, trained):
     assert_refused(model, {"weight": torch.ones(1)}, "which layout", r"seen 1 \(weight\)")
     both = theirs(trained, "official") | theirs(trained, "torchvision")
-    assert_refused(model, both, "The keys fit official and torchvision")
+    assert_refused(model, both, "The keys fit official:swin and torchvision:swin")
     assert_refused(model, both, "unknown layout 'keras'; known: auto, hierarch", layout="keras")
 
 

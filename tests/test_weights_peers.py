@@ -1,148 +1,175 @@
-"""Weights that peers hold or have saved, told by their keys: the outputs are the peer's own."""
+"""Weights of timm, torchvision and transformers: read, the outputs are the peer's own; written, the
+peer takes them for its own."""
 
-import re
+from __future__ import annotations
 
 import pytest
-import timm
 import torch
 from helpers import noise, perturb
-from safetensors.torch import load_file, save_file
+from peers import ODD, PEERS, cases, outputs
+from safetensors.torch import save_file
 from transformers import SwinBackbone, SwinConfig, SwinForImageClassification, SwinModel
 
 import hierarch
+from hierarch.weights.infer import infer
 
-SHAPE = {"embed_dim": 8, "depths": [2, 3], "num_heads": [2, 4], "window_size": 4}
-CONFIG = {**SHAPE, "image_size": 64, "num_labels": 5}
-WINDOWS = {"type": "window_attention", "head_dim": 4, "window_size": 4}
-
-
-def spec(**fields):
-    return {
-        "mixer": [WINDOWS, WINDOWS | {"shift_size": 2}],
-        "stages": [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 3}],
-        **fields,
-    }
+UNUSED = ("swin.layernorm.weight", "swin.layernorm.bias")
+"""What transformers' SwinBackbone holds, and no output of it goes through."""
 
 
-def classifier(source, layout):
-    model = hierarch.build(spec(head={"num_classes": 5})).eval()
-    report = hierarch.load_weights(model, source)
-    assert report.layout == layout
-    assert report.initialized == ()
-    return model, report
+@torch.no_grad()
+def ours(model, images):
+    """What the peer's forward returns: logits, the last map's tokens, or maps."""
+    if model.spec.head is None:
+        return list(model(images))
+    return [model(images)]
 
 
 def assert_same(found, wanted):
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        scale = other.abs().max()
+        torch.testing.assert_close(one / scale, other / scale, rtol=1e-5, atol=1e-5)
+
+
+def assert_identical(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
+        assert torch.equal(found[name], tensor), name
 
 
 @pytest.fixture(scope="module")
-def images():
-    return noise(2, 3, 64, 64)
+def read():
+    """The network that `from_checkpoint` makes of a peer's weights."""
+    models = {}
+
+    def read(name):
+        if name not in models:
+            peer = PEERS[name]
+            models[name] = hierarch.from_checkpoint(peer.trained().state_dict(), **peer.told)
+        return models[name]
+
+    return read
 
 
-@pytest.fixture(scope="module")
-def hugging_face():
-    return perturb(SwinForImageClassification(SwinConfig(**CONFIG))).eval()
+@pytest.mark.parametrize(("name", "size"), list(cases()), ids=str)
+def test_the_outputs_are_the_peers(read, name, size):
+    peer = PEERS[name]
+    images = peer.images(size)
+    wanted = outputs(peer.trained(size), images)
+    model = read(name)
+    if wanted[0].ndim == 3:
+        with torch.no_grad():
+            found = [model.forward_features(images).flatten(1, 2)]
+    else:
+        found = ours(model, images)
+    assert_same(found, wanted)
 
 
-@torch.no_grad()
-def test_timms_classifier(images):
-    theirs = timm.models.SwinTransformer(img_size=64, num_classes=5, **SHAPE)
-    ours, _ = classifier(perturb(theirs).eval().state_dict(), "timm")
-    assert_same(ours(images), theirs(images))
+@pytest.mark.parametrize("name", PEERS)
+def test_what_is_written_is_the_peers_own_state_dict(read, name):
+    peer = PEERS[name]
+    state = peer.trained().state_dict()
+    written = hierarch.export_weights(read(name), layout=peer.library)
+    if "Backbone" in name and "v1" in name:
+        for key in UNUSED:
+            fresh = torch.ones if key.endswith("weight") else torch.zeros
+            assert torch.equal(written[key], fresh(state[key].shape))
+            state[key] = written[key]
+    assert_identical(written, state)
+    peer.build(peer.size).load_state_dict(written, strict=True)
 
 
-@torch.no_grad()
-def test_timms_classifier_of_one_stage(images):
-    theirs = timm.models.SwinTransformer(
-        img_size=64, num_classes=5, embed_dim=8, depths=(2,), num_heads=(2,), window_size=4
-    )
-    ours = hierarch.build(spec(stages=[{"dim": 8, "depth": 2}], head={"num_classes": 5})).eval()
-    report = hierarch.load_weights(ours, perturb(theirs).eval().state_dict())
-    assert report.layout == "timm"
-    assert_same(ours(images), theirs(images))
+@pytest.mark.parametrize("name", PEERS)
+def test_a_conversion_to_its_own_layout_changes_nothing(tmp_path, name):
+    peer = PEERS[name]
+    state = peer.trained().state_dict()
+    path = tmp_path / "converted.pth"
+    hierarch.convert_weights(state, path, layout=peer.library, **peer.told)
+    assert_identical(torch.load(path), dict(state))
 
 
-@torch.no_grad()
-def test_hugging_faces_classifier(images, hugging_face):
-    ours, report = classifier(hugging_face.state_dict(), "huggingface")
-    assert report.ignored == ()
-    assert_same(ours(images), hugging_face(images).logits)
+@pytest.mark.parametrize("name", PEERS)
+def test_every_weight_is_read(name):
+    peer = PEERS[name]
+    state = peer.trained().state_dict()
+    inferred = infer(state, **peer.told)
+    assert inferred.layout == peer.library
+    model = hierarch.build(inferred.spec)
+    report = hierarch.load_weights(model, state)
+    assert f"{report.layout}:{report.network}" == peer.layout
+    assert set(report.loaded) == model.state_dict().keys()
+    assert report.initialized == report.resampled == report.dtypes == ()
+    buffers = {key for key in state if "relative_" in key and "bias" not in key}
+    unused = {*UNUSED} if "v1 Backbone" in name else set()
+    assert set(report.ignored) == buffers | unused
 
 
-@torch.no_grad()
-def test_hugging_faces_classifier_as_it_is_saved(images, hugging_face, tmp_path):
-    hugging_face.save_pretrained(tmp_path)
-    ours, _ = classifier(tmp_path / "model.safetensors", "huggingface")
-    assert_same(ours(images), hugging_face(images).logits)
+def test_the_noise_shows_a_network_with_another_shift(read):
+    """The comparison above can fail: the same weights without the shifts are another function."""
+    name = "timm v1"
+    peer, model = PEERS[name], read(name)
+    stages = [
+        stage.to_data() | {"mixer": [stage.mixer[0].to_data()]} for stage in model.spec.stages
+    ]
+    unshifted = hierarch.build(model.spec, stages=stages).eval()
+    unshifted.load_state_dict(model.state_dict())
+    images = peer.images(peer.size)
+    wanted = outputs(peer.trained(), images)
+    with pytest.raises(AssertionError, match="not close"):
+        assert_same(ours(unshifted, images), wanted)
 
 
-OLDER = {
-    r"attention\.q_proj": "attention.self.query",
-    r"attention\.k_proj": "attention.self.key",
-    r"attention\.v_proj": "attention.self.value",
-    r"attention\.relative_position_bias": "attention.self",
-    r"attention\.o_proj": "attention.output.dense",
-    r"mlp\.fc1": "intermediate.dense",
-    r"mlp\.fc2": "output.dense",
-}
+OLDER = [
+    ("attention.q_proj", "attention.self.query"),
+    ("attention.k_proj", "attention.self.key"),
+    ("attention.v_proj", "attention.self.value"),
+    ("attention.relative_position_bias", "attention.self"),
+    ("attention.o_proj", "attention.output.dense"),
+    ("mlp.fc1", "intermediate.dense"),
+    ("mlp.fc2", "output.dense"),
+]
 
 
-@torch.no_grad()
-def test_hugging_faces_classifier_under_its_older_names(images, hugging_face, tmp_path):
-    def older(key):
-        for pattern, name in OLDER.items():
-            key = re.sub(pattern, name, key)
-        return key
-
-    state = {older(key): value for key, value in hugging_face.state_dict().items()}
+def test_transformers_files_from_before_version_5(read, tmp_path):
+    name = "huggingface v1"
+    state = PEERS[name].trained().state_dict()
+    older = {}
+    for key, value in state.items():
+        for new, old in OLDER:
+            key = key.replace(new, old)
+        older[key] = value
+    assert older.keys() != state.keys()
     index = "swin.encoder.layers.0.blocks.0.attention.self.relative_position_index"
-    state[index] = torch.zeros(16, 16, dtype=torch.long)
-    save_file(state, tmp_path / "older.safetensors")
-    assert load_file(tmp_path / "older.safetensors").keys() != hugging_face.state_dict().keys()
-    ours, report = classifier(tmp_path / "older.safetensors", "huggingface")
-    assert len(report.ignored) == 1
-    assert_same(ours(images), hugging_face(images).logits)
-
-
-@torch.no_grad()
-def test_hugging_faces_backbone(images):
-    config = SwinConfig(**SHAPE, image_size=64, out_features=["stage1", "stage2"])
-    theirs = perturb(SwinBackbone(config)).eval()
-    ours = hierarch.build(spec()).eval()
-    report = hierarch.load_weights(ours, theirs.state_dict())
-    assert set(report.ignored) == {"layernorm.weight", "layernorm.bias"}
-    assert report.initialized == ()
-    for found, wanted in zip(ours(images), theirs(images).feature_maps, strict=True):
-        assert_same(found, wanted)
-
-
-@torch.no_grad()
-def test_hugging_faces_model_has_no_output_norms(images):
-    theirs = perturb(SwinModel(SwinConfig(**CONFIG))).eval()
-    ours = hierarch.build(spec(out_indices=[1])).eval()
-    report = hierarch.load_weights(ours, theirs.state_dict())
-    assert report.initialized == ("stages.1.norm.weight", "stages.1.norm.bias")
-    final = theirs.layernorm(
-        ours.forward_intermediates(images, indices=1, output_fmt="NHWC", intermediates_only=True)[0]
+    save_file(
+        older | {index: torch.zeros(16, 16, dtype=torch.long)}, tmp_path / "older.safetensors"
     )
-    assert_same(final.flatten(1, 2), theirs(images).last_hidden_state)
+    model = hierarch.from_checkpoint(tmp_path / "older.safetensors")
+    assert_identical(model.state_dict(), read(name).state_dict())
+    assert hierarch.load_weights(model, tmp_path / "older.safetensors").ignored == (index,)
 
 
-def test_a_weight_under_two_names_is_refused(hugging_face):
-    state = dict(hugging_face.state_dict())
-    state["layernorm.weight"] = torch.zeros(16)
-    with pytest.raises(hierarch.WeightsError, match="one weight has several names: seen 2"):
-        classifier(state, "huggingface")
+@pytest.mark.parametrize("name", ["huggingface v1", "huggingface v1 Backbone", "huggingface v2"])
+def test_transformers_files_as_it_saves_them(read, tmp_path, name):
+    peer = PEERS[name]
+    peer.trained().save_pretrained(tmp_path)
+    model = hierarch.from_checkpoint(tmp_path / "model.safetensors", **peer.told)
+    assert_identical(model.state_dict(), read(name).state_dict())
+    assert model.spec.name == "model"
 
 
-def test_parts_of_other_shapes_are_refused(hugging_face):
-    state = dict(hugging_face.state_dict())
-    key = "swin.encoder.layers.0.blocks.0.attention.k_proj.weight"
-    state[key] = torch.zeros(8, 9)
-    with pytest.raises(hierarch.WeightsError, match="parts should have one shape"):
-        classifier(state, "huggingface")
-    del state[key]
-    with pytest.raises(hierarch.WeightsError, match=r"missing 1 .*k_proj"):
-        classifier(state, "huggingface")
+CONFIG = {**ODD, "window_size": 4, "image_size": 64}
+
+
+@pytest.mark.parametrize("kind", [SwinForImageClassification, SwinModel, SwinBackbone])
+def test_transformers_reads_what_is_written(tmp_path, kind):
+    """Not only `load_state_dict`: also transformers' own reader, which renames as it reads."""
+    theirs = perturb(kind(SwinConfig(**CONFIG, out_features=["stage3"])))
+    theirs.save_pretrained(tmp_path)
+    model = hierarch.from_checkpoint(theirs.state_dict())
+    hierarch.export_weights(model, tmp_path / "model.safetensors", layout="huggingface")
+    again = kind.from_pretrained(tmp_path).eval()
+    images = noise(1, 3, 64, 64)
+    for found, wanted in zip(outputs(again, images), outputs(theirs, images), strict=True):
+        assert torch.equal(found, wanted)

@@ -69,6 +69,7 @@ class _Fitting:
         used: set[str] = set()
         state = model.state_dict()
         links, unheld = from_ours(found.layout.rows, state)
+        self.there = {name: link.theirs for link in links for name in link.ours}
         for link in links:
             absent = [name for name in link.theirs if name not in found.tensors]
             if len(absent) == len(link.theirs):
@@ -101,11 +102,16 @@ class _Fitting:
             return
         message = (
             f"the {self.found.layout.name} checkpoint does not fit {self.model.spec.name}: "
-            f"{listed('missing', self.missing)}{listed('left over', left)}"
+            f"{listed('missing', self._missing_there())}{listed('left over', left)}"
         ).strip()
         if self.missing and not left and all(map(HEAD.match, self.missing)):
             message += "; to keep the model's own head, say new_head=True"
         raise WeightsError(message)
+
+    def _missing_there(self) -> list[str]:
+        """What the checkpoint should have, under its own names."""
+        names = (name for ours in self.missing for name in self.there.get(ours, (ours,)))
+        return list(dict.fromkeys(names))
 
     def _left_over(self) -> list[str]:
         """Names of the network's weights that the model has no place for, and should have."""

@@ -85,6 +85,6 @@ CONV_1X1 = Conversion(
 )
 """A linear layer here, a convolution of one position there."""
 
-FLAT_GRID = Conversion(to_theirs=lambda tensors: [tensors[0].flatten(1, 2)])
+FLAT_GRID = Conversion(to_theirs=lambda tensors: [tensors[0].flatten(1, -2)])
 """A vector per position: (1, h, w, C) here, (1, h*w, C) there. Which grid lies flat, the model
 says when it is read."""
