@@ -20,7 +20,13 @@ def _is_own(names: Collection[str]) -> bool:
     return "stem.proj.weight" in names and any(n.startswith("stages.0.blocks.0.") for n in names)
 
 
-OWN = Layout("hierarch", "any", [row("*", "*")], _is_own)
+OWN = Layout(
+    "hierarch",
+    "any",
+    [row(f"{top}.*", f"{top}.*") for top in ("stem", "position_embedding", "norm", "head")]
+    + [row("stages.{i}.*", "stages.{i}.*")],
+    _is_own,
+)
 
 LAYOUTS = (
     OWN,
