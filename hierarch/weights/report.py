@@ -62,6 +62,7 @@ class LoadReport:
         for what, names in rows.items():
             few = names if what != "loaded" else ()
             more = [f"... and {len(few) - SHOWN} more"] if len(few) > SHOWN else []
+            shown = [ascii(name)[1:-1][:100] for name in few[:SHOWN]]
             if names:
-                table.add_row(what, f"{len(names):,}", Text("\n".join([*few[:SHOWN], *more])))
+                table.add_row(what, f"{len(names):,}", Text("\n".join([*shown, *more])))
         return Group(Text(f"layout: {self.layout}, {self.network}"), table)
