@@ -96,7 +96,10 @@ def test_every_command_has_help_with_an_example_that_runs(run, tmp_path, monkeyp
     assert (status, err) == (0, "")
     example = re.search(rf"Example: hierarch ({command}.*)", app_help(command))[1]
     assert example[:50] in " ".join(out.split())
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
+    swin = hierarch.build("swin_tiny", stages=[{"dim": 32, "depth": 1}, {"dim": 32, "depth": 1}])
+    hierarch.export_weights(swin, tmp_path / "swin_tiny.pth", layout="official")
+    monkeypatch.chdir(tmp_path)
     words = shlex.split(example.split(">")[0])
     args = [path for word in words for path in (sorted(glob.glob(word)) or [word])]
     status, out, err = run(*args)

@@ -9,10 +9,10 @@ from einops import rearrange
 from torch import Tensor
 
 from hierarch.errors import WeightsError
+from hierarch.report.weights import Resampled
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair, pair
 from hierarch.spec.windows import WindowedSpec
-from hierarch.weights.report import Resampled
 
 TABLE = ".mixer.relative_position_bias_table"
 POSITION = "position_embedding.table"

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from hierarch.errors import WeightsError
 from hierarch.model.backbone import Backbone, build
+from hierarch.report.weights import LoadReport, Resampled
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.head import HeadSpec
 from hierarch.weights.adapt import adapt
 from hierarch.weights.files import Source, listed, read
 from hierarch.weights.names import Link, from_ours, from_theirs
 from hierarch.weights.recognize import WORKED_OUT, Recognized, recognize
-from hierarch.weights.report import LoadReport, Resampled
 
 OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
 HEAD = re.compile(r"(norm|head)\.")
