@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import backbone_specs, image_sizes
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
@@ -41,7 +42,7 @@ def streamed(model, images):
 
 
 def assert_close(found, wanted):
-    scale = max(1.0, float(wanted.abs().max()))
+    scale = max(1.0, float(wanted.detach().abs().max()))
     torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=1e-5)
 
 
@@ -166,6 +167,30 @@ def test_who_looks_inside_sees_whole_maps(tiles, watcher):
             model.set_tile_size(None)
             model(images)
     assert tiles == []
+
+
+@pytest.mark.parametrize("transform", ["vmap", "jvp", "dual"])
+def test_transforms_see_the_plain_path(tiles, transform):
+    # torch's own attention has no forward derivative on a CPU
+    model = perturb(hierarch.build(tiny("window_mlp", head=HEAD)))
+    images, tangent = noise(2, 3, 32, 32), noise(2, 3, 32, 32, seed=1)
+    _, wanted = torch.func.jvp(lambda x: plain_output(model, x), (images,), (tangent,))
+    with torch.no_grad():
+        if transform == "vmap":
+            found = torch.vmap(lambda image: model(image[None])[0])(images)
+            wanted = plain(model, images)
+        elif transform == "jvp":
+            _, found = torch.func.jvp(model, (images,), (tangent,))
+        else:
+            with forward_ad.dual_level():
+                found = forward_ad.unpack_dual(model(forward_ad.make_dual(images, tangent))).tangent
+    assert_close(found, wanted)
+    assert tiles == []
+
+
+def plain_output(model, images):
+    with torch.enable_grad():
+        return model(images)
 
 
 def test_a_norm_over_the_map_is_never_streamed(tiles):

@@ -7,17 +7,20 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 
 def unwatched(x: Tensor) -> bool:
-    """Whether only the values count: on a CPU, with no gradient, no trace, no compiler and no
-    mode that looks at each operator."""
+    """Whether only the values count: on a CPU, with no gradient of either mode, no trace, no
+    compiler, no vmap, and no mode that looks at each operator."""
     return (
         type(x) is Tensor
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._len_torch_function_stack() == 0
     )
