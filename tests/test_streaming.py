@@ -264,7 +264,7 @@ def edit_data(model):
 def edit_one_number(model):
     with torch.no_grad():
         for weight in weights(model):
-            weight[0, 0] += 20
+            weight[len(weight) // 2, 0] += 20
     return model
 
 

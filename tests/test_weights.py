@@ -167,7 +167,7 @@ def test_what_is_missing_is_named(model, trained):
     assert_refused(
         model,
         state,
-        "the official:swin checkpoint does not fit tiny",
+        "the official checkpoint does not fit tiny",
         r"missing 2 \(layers.1.blocks.0.norm1.weight, head.bias\)",
     )
 

@@ -98,6 +98,6 @@ def _check_whole(found: Recognized, names: set[str], spec: BackboneSpec) -> None
         wanted = build(spec).state_dict()
     if missing := [name for name in wanted if name not in names]:
         raise WeightsError(
-            f"the {found.layout.name} checkpoint is no whole {spec.name}: "
+            f"the {found.layout.library} checkpoint is no whole {spec.name}: "
             f"{listed('missing', missing).strip()}"
         )

@@ -101,7 +101,7 @@ class _Fitting:
         if not self.missing and not left:
             return
         message = (
-            f"the {self.found.layout.name} checkpoint does not fit {self.model.spec.name}: "
+            f"the {self.found.layout.library} checkpoint does not fit {self.model.spec.name}: "
             f"{listed('missing', self._missing_there())}{listed('left over', left)}"
         ).strip()
         if self.missing and not left and all(map(HEAD.match, self.missing)):
