@@ -46,7 +46,8 @@ class LoadReport:
     and the head where a new one was asked for."""
     ignored: tuple[str, ...] = ()
     """The checkpoint's names of what was not used: buffers that can be worked out, other networks'
-    weights, a head that the model does not have, stages after its last output."""
+    weights, a head that the model does not have, stages after its last output; and what stands
+    beside the weights, such as an optimizer's state."""
     dtypes: tuple[str, ...] = ()
     """The types of numbers that were read, where they are not the model's."""
 

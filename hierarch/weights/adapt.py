@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
@@ -26,20 +27,43 @@ def adapt(
 
     Raises `WeightsError` for a shape that nothing published fits to the other.
     """
-    if not tensor.is_floating_point():
-        raise WeightsError(f"{name} should be of floating-point numbers, got {tensor.dtype}")
+    check_numbers(name, tensor)
     if tensor.shape == like.shape:
         return tensor, None
-    found = tuple(tensor.shape)
-    if name == POSITION and tensor.ndim in (3, 4) and tensor.shape[-1] == like.shape[-1]:
-        tensor, how = _position(tensor, like)
-    elif name.endswith(TABLE) and tensor.ndim == 2 and tensor.shape[1] == like.shape[1]:
-        tensor, how = _table(name, tensor, _window(name, spec))
-    elif name == STEM and tensor.ndim == 4 and tensor.shape[0] == like.shape[0]:
-        tensor, how = _channels(tensor, like.shape[1])
+    found, how = tuple(tensor.shape), ""
+    match found:
+        case shape if 0 in shape:
+            pass
+        case (1, *_, dim) if name == POSITION and len(found) in (3, 4) and dim == like.shape[-1]:
+            tensor, how = _position(tensor, like)
+        case (_, heads) if name.endswith(TABLE) and heads == like.shape[1]:
+            tensor, how = _table(name, tensor, _window(name, spec))
+        case (dim, _, _, _) if name == STEM and dim == like.shape[0]:
+            tensor, how = _channels(tensor, like.shape[1])
     if tensor.shape != like.shape:
         raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {found}")
     return tensor, Resampled(name, found, tuple(like.shape), how) if how else None
+
+
+def is_shaped(name: str, shape: torch.Size, like: Tensor) -> bool:
+    """Whether a weight has our shape as it is; a position embedding may lie flat."""
+    flat = name == POSITION and len(shape) == 3 and shape[::2] == like.shape[::3]
+    return shape == like.shape or (flat and shape.numel() == like.numel())
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether the numbers are there, one by one: neither sparse nor on the meta device."""
+    return tensor.layout is torch.strided and not tensor.is_meta
+
+
+def check_numbers(name: str, tensor: Tensor) -> None:
+    """Raise `WeightsError` for what is no plain tensor of floating-point numbers."""
+    if not is_plain(tensor):
+        kind = "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+        raise WeightsError(f"{name} should be a plain tensor, got a {kind} one")
+    # _x2: two numbers in a byte, which torch cannot read as another type
+    if not tensor.is_floating_point() or str(tensor.dtype).endswith("_x2"):
+        raise WeightsError(f"{name} should be of floating-point numbers, got {tensor.dtype}")
 
 
 def _position(tensor: Tensor, like: Tensor) -> tuple[Tensor, str]:
@@ -67,7 +91,7 @@ def _window(name: str, spec: BackboneSpec) -> Pair:
 def _table(name: str, tensor: Tensor, window: Pair) -> tuple[Tensor, str]:
     """((2w-1)², heads) of a square window to another one, as Microsoft's code does it."""
     side = math.isqrt(len(tensor))
-    if side**2 != len(tensor):
+    if side**2 != len(tensor) or side % 2 == 0:
         raise WeightsError(
             f"{name} has {len(tensor)} rows, which no square window has; only the table of a "
             "square window is resized"

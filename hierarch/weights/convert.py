@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hierarch.errors import WeightsError
 from hierarch.model.backbone import build
@@ -13,11 +16,16 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import Source as SpecSource
 from hierarch.spec.load import load
+from hierarch.weights.adapt import check_numbers, is_shaped
 from hierarch.weights.export import needs_spec, renamed, save
 from hierarch.weights.files import Checkpoint, Source, listed, read
 from hierarch.weights.infer import infer_from
 from hierarch.weights.names import from_theirs
 from hierarch.weights.recognize import Recognized, recognize
+from hierarch.weights.shapes import Untold
+
+NORM = re.compile(r"(stages\.\d+\.)?norm\.")
+"""Norms of maps, of which a network uses some."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,10 @@ def convert_weights(
     found = recognize(checkpoint.tensors, source_layout)
     known, assumed = _spec(checkpoint, found, spec, window_size, needed=needs_spec(layout))
     ours = found.ours()
+    for name, tensor in ours.items():
+        check_numbers(name, tensor)
     if known:
-        _check_whole(found, set(ours), known)
+        _check_whole(found, ours, known)
     tensors = renamed(ours, known, layout)
     save(path, tensors, known, layout)
     _, foreign = from_theirs(found.layout.rows, found.tensors)
@@ -66,7 +76,7 @@ def convert_weights(
         layout=layout,
         tensors=len(tensors),
         bytes=sum(tensor.nbytes for tensor in tensors.values()),
-        ignored=tuple(found.original[name] for name in foreign),
+        ignored=(*(found.original[name] for name in foreign), *checkpoint.beside),
         spec=known,
         assumed=assumed,
     )
@@ -85,19 +95,24 @@ def _spec(
         return load(given), ()
     try:
         inferred = infer_from(checkpoint, found, window_size)
-    except WeightsError:
+    except Untold:
         if needed:
             raise
         return None, ()
     return inferred.spec, inferred.assumed
 
 
-def _check_whole(found: Recognized, names: set[str], spec: BackboneSpec) -> None:
-    """Raise `WeightsError` where a weight of the network is missing."""
+def _check_whole(found: Recognized, ours: Mapping[str, Tensor], spec: BackboneSpec) -> None:
+    """Raise `WeightsError` where a weight is missing, of another shape, or another network's."""
     with torch.device("meta"):
         wanted = build(spec).state_dict()
-    if missing := [name for name in wanted if name not in names]:
-        raise WeightsError(
-            f"the {found.layout.library} checkpoint is no whole {spec.name}: "
-            f"{listed('missing', missing).strip()}"
-        )
+    missing = [name for name in wanted if name not in ours]
+    # transformers' Backbone holds a last norm besides those of its outputs
+    left = [name for name in ours if name not in wanted and not NORM.match(name)]
+    if missing or left:
+        seen = f"{listed('missing', missing)}{listed('left over', left)}".strip()
+        raise WeightsError(f"the {found.layout.library} checkpoint is no whole {spec.name}: {seen}")
+    for name, like in wanted.items():
+        if not is_shaped(name, ours[name].shape, like):
+            found_shape = tuple(ours[name].shape)
+            raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {found_shape}")

@@ -51,7 +51,11 @@ def renamed(
     theirs: dict[str, Tensor] = {}
     for link in links:
         given = [ours[name] for name in link.ours]
-        theirs |= dict(zip(link.theirs, link.conversion.to_theirs(given), strict=True))
+        try:
+            theirs |= dict(zip(link.theirs, link.conversion.to_theirs(given), strict=True))
+        except (RuntimeError, ValueError, IndexError):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given)
+            raise WeightsError(f"{link.theirs[0]} cannot be made of {shapes}") from None
     if spec:
         theirs = layout.buffers(spec) | theirs
     prefix = layout.prefix(theirs)

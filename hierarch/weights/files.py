@@ -110,12 +110,22 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], **metadata: 
     try:
         with writing(target) as temporary:
             if target.suffix == ".safetensors":
-                solid = {name: tensor.contiguous() for name, tensor in tensors.items()}
-                save_file(solid, temporary, metadata={"format": "pt", **metadata})
+                save_file(_apart(tensors), temporary, metadata={"format": "pt", **metadata})
             else:
                 torch.save({name: _alone(tensor) for name, tensor in tensors.items()}, temporary)
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with no memory in common, which a .safetensors does not allow."""
+    apart, end = {}, 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_ptr()):
+        start = tensor.data_ptr()
+        solid = tensor.contiguous()
+        apart[name] = solid.clone() if start < end and solid.data_ptr() == start else solid
+        end = max(end, start + tensor.nbytes)
+    return apart
 
 
 def _alone(tensor: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from hierarch.model.backbone import Backbone, build
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import load, loads, override, presets
-from hierarch.weights.adapt import POSITION
+from hierarch.weights.adapt import is_shaped
 from hierarch.weights.files import Checkpoint, Source, read
 from hierarch.weights.load import load_weights
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized, recognize
+from hierarch.weights.shapes import Shapes, Untold
 from hierarch.weights.swin import SwinShapes
 
 
@@ -52,18 +53,21 @@ def infer_from(
     if "spec" in checkpoint.metadata:
         spec = loads(checkpoint.metadata["spec"], source="the checkpoint's own spec")
         return Inferred(spec, found.layout.library, ())
-    shapes = {name: tensor.shape for name, tensor in found.ours().items()}
+    shapes = Shapes({name: tensor.shape for name, tensor in found.ours().items()})
     swin = SwinShapes(found, shapes, window_size)
     if swin.is_swin():
         data, assumed = swin.spec(), swin.assumed
     else:
         data, assumed = _like_a_preset(found, shapes)
-    data["name"] = checkpoint.name or data.get("name", "backbone")
+    own = checkpoint.name if checkpoint.name.isprintable() else ""
+    data["name"] = own[:200] or data.get("name", "backbone")
     try:
         return Inferred(load(data), found.layout.library, tuple(assumed))
     except SpecError as error:
+        first, *more = error.problems
         raise WeightsError(
-            f"the weights belong to no network that a spec can say: {error}"
+            f"the weights belong to no network that a spec can say: {first}"
+            + (f", and {len(more)} more" if more else "")
         ) from None
 
 
@@ -86,16 +90,14 @@ def from_checkpoint(
     return model.eval()
 
 
-def _like_a_preset(
-    found: Recognized, shapes: dict[str, torch.Size]
-) -> tuple[dict[str, Any], list[str]]:
+def _like_a_preset(found: Recognized, shapes: Shapes) -> tuple[dict[str, Any], list[str]]:
     """The preset that has these weights, once its widths, depths and classes are theirs."""
     fitting: dict[BackboneSpec, str] = {}
     for name in presets():
         template = load(name)
         try:
             spec = override(template, _changes(template, shapes))
-        except (SpecError, KeyError):
+        except (SpecError, WeightsError):
             continue
         with torch.device("meta"):
             state = build(spec).state_dict()
@@ -107,7 +109,7 @@ def _like_a_preset(
         [(spec, name)] = fitting.items()
         return spec.to_data(), [f"what the weights do not tell is taken from {name}"]
     which = f"{' and '.join(fitting.values())} have" if fitting else "no preset has"
-    raise WeightsError(
+    raise Untold(
         f"the spec of this {found.layout.name} checkpoint cannot be told: it is no Swin, and "
         f"{which} weights of these names and shapes; build the model from a spec, and read the "
         "checkpoint with load_weights"
@@ -120,35 +122,28 @@ def _as_it_computes(spec: BackboneSpec) -> BackboneSpec:
     return override(spec, {"name": "backbone", "drop_path_rate": 0.0, **scale})
 
 
-def _changes(template: BackboneSpec, shapes: dict[str, torch.Size]) -> dict[str, Any]:
+def _changes(template: BackboneSpec, shapes: Shapes) -> dict[str, Any]:
     """What of a preset is to be changed for weights of these shapes."""
-    depths: dict[int, int] = {}
-    for name in shapes:
-        head, *rest = name.split(".")
-        if head == "stages" and rest[1] == "blocks":
-            depths[int(rest[0])] = max(depths.get(int(rest[0]), 0), int(rest[2]) + 1)
     stages = []
-    for i, depth in sorted(depths.items()):
+    for i, depth in shapes.depths().items():
         like = template.stages[min(i, len(template.stages) - 1)]
-        norm = next(n for n in shapes if n.startswith(f"stages.{i}.blocks.0.norm"))
-        stages.append(like.to_data() | {"dim": shapes[norm][0], "depth": depth})
-    classes = shapes["head.fc.weight"][0] if "head.fc.weight" in shapes else 0
+        first = f"stages.{i}.blocks.0.norm"
+        norm = next((name for name in shapes if name.startswith(first)), f"{first}1.weight")
+        [dim] = shapes.of(norm, 1)
+        stages.append(like.to_data() | {"dim": dim, "depth": depth})
+    classes = shapes.of("head.fc.weight", 2)[0] if "head.fc.weight" in shapes else 0
     head = template.head.to_data() if template.head else {}
     stem = template.stem.to_data()
     stem = {"type": stem} if isinstance(stem, str) else stem
     return {
         "stages": stages,
         "head": head | {"num_classes": classes},
-        "stem": stem | {"in_chans": shapes["stem.proj.weight"][1]},
+        "stem": stem | {"in_chans": shapes.of("stem.proj.weight", 4)[1]},
     }
 
 
-def _alike(state: dict[str, Tensor], shapes: dict[str, torch.Size]) -> bool:
-    """Whether names and shapes are the same; a position embedding may lie flat."""
+def _alike(state: dict[str, Tensor], shapes: Shapes) -> bool:
+    """Whether names and shapes are the same."""
     if state.keys() != shapes.keys():
         return False
-    return all(
-        tensor.shape == shapes[name]
-        or (name == POSITION and tensor.numel() == shapes[name].numel())
-        for name, tensor in state.items()
-    )
+    return all(is_shaped(name, shapes[name], tensor) for name, tensor in state.items())

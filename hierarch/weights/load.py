@@ -38,7 +38,8 @@ def load_weights(
     for a file that cannot be read, a layout that is not recognized, and weights that do not fit;
     the model is then unchanged.
     """
-    found = recognize(read(source).tensors, layout)
+    checkpoint = read(source)
+    found = recognize(checkpoint.tensors, layout)
     fitting = _Fitting(found, model, new_head=new_head)
     fitting.check()
     state = model.state_dict()
@@ -50,7 +51,7 @@ def load_weights(
         loaded=tuple(fitting.fitted),
         resampled=tuple(fitting.resampled),
         initialized=tuple(fitting.stays),
-        ignored=tuple(found.original[name] for name in fitting.unused),
+        ignored=(*(found.original[name] for name in fitting.unused), *checkpoint.beside),
         dtypes=tuple(sorted(str(dtype).removeprefix("torch.") for dtype in types)),
     )
 

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import torch
 
 from hierarch.errors import WeightsError
 from hierarch.spec.base import Pair, pair
+from hierarch.weights.adapt import POSITION, is_plain
 from hierarch.weights.recognize import Recognized
-
-_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
+from hierarch.weights.shapes import Shapes, Untold
 
 
 class SwinShapes:
     """Reads dims, depths, heads, windows and the head off our names and their shapes."""
 
-    def __init__(
-        self, found: Recognized, shapes: dict[str, torch.Size], window_size: int | Pair | None
-    ) -> None:
+    def __init__(self, found: Recognized, shapes: Shapes, window_size: int | Pair | None) -> None:
         self.found = found
         self.shapes = shapes
         self.window_size = window_size
         self.assumed: list[str] = []
-        self.depths: dict[int, int] = {}
-        for name in shapes:
-            if block := _BLOCK.match(name):
-                i, j = map(int, block.groups())
-                self.depths[i] = max(self.depths.get(i, 0), j + 1)
+        self.depths = shapes.depths()
 
     def is_swin(self) -> bool:
         return any(self._kind(i) for i in self.depths)
@@ -48,9 +41,10 @@ class SwinShapes:
 
     def spec(self) -> dict[str, Any]:
         """The mapping that a person would write. Raises `WeightsError` for what cannot be told."""
-        if sorted(self.depths) != list(range(len(self.depths))):
-            raise WeightsError(f"the checkpoint has stages {sorted(self.depths)}: some are missing")
-        stages = [self._stage(i) for i in sorted(self.depths)]
+        if list(self.depths) != list(range(len(self.depths))):
+            few = ", ".join(map(str, [*self.depths][:8]))
+            raise WeightsError(f"the checkpoint has stages {few}: some are missing")
+        stages = [self._stage(i) for i in self.depths]
         cycles = [stage.pop("mixer") for stage in stages]
         data: dict[str, Any] = {"stem": self._stem()}
         if all(cycle == cycles[0] for cycle in cycles):
@@ -69,34 +63,37 @@ class SwinShapes:
         return data | {"input_size": self._input_size(data)}
 
     def _stem(self) -> dict[str, Any]:
-        _, in_chans, *patch = self.shapes["stem.proj.weight"]
+        _, in_chans, *patch = self.shapes.of("stem.proj.weight", 4)
         norm = {} if "stem.norm.weight" in self.shapes else {"norm": None}
         return {"type": "patch_embed", "patch_size": patch, "in_chans": in_chans, **norm}
 
     def _stage(self, i: int) -> dict[str, Any]:
         first = f"stages.{i}.blocks.0"
-        dim = self.shapes[f"{first}.norm2.weight"][0]
-        hidden = self.shapes[f"{first}.mlp.fc1.weight"][0]
+        [dim] = self.shapes.of(f"{first}.norm2.weight", 1)
+        hidden, _ = self.shapes.of(f"{first}.mlp.fc1.weight", 2)
         mixer = self._mixer(i, dim)
         half = [side // 2 for side in pair(mixer["window_size"])]
         cycle = [mixer] if self.depths[i] == 1 else [mixer, mixer | {"shift_size": half}]
-        return {"dim": dim, "depth": self.depths[i], "mlp_ratio": hidden / dim, "mixer": cycle}
+        ratio = hidden / dim
+        if int(dim * ratio) < hidden:  # 15 / 11 * 11 is a little less than 15
+            ratio = math.nextafter(ratio, math.inf)
+        return {"dim": dim, "depth": self.depths[i], "mlp_ratio": ratio, "mixer": cycle}
 
     def _mixer(self, i: int, dim: int) -> dict[str, Any]:
         name, kind = f"stages.{i}.blocks.0.mixer", self._kind(i)
         mixer: dict[str, Any] = {"type": kind}
         mixer["small_map"] = self.found.layout.small_map(self.found.tensors)
         if kind == "window_attention":
-            rows, heads = self.shapes[f"{name}.relative_position_bias_table"]
+            rows, heads = self.shapes.of(f"{name}.relative_position_bias_table", 2)
             window = self._window(i, rows=rows)
             bias = f"{name}.qkv.bias" in self.shapes
         elif kind == "cosine_window_attention":
-            heads = self.shapes[f"{name}.logit_scale"][0]
+            heads, _, _ = self.shapes.of(f"{name}.logit_scale", 3)
             window = self._window(i, rows=None)
             bias = f"{name}.q_bias" in self.shapes
             mixer |= self._pretrained(i, window)
         elif kind == "window_mlp":
-            slots, size = self.shapes[f"{name}.weight"][:2]
+            slots, size, _ = self.shapes.of(f"{name}.weight", 3)
             heads, window, bias = slots // size, self._square(i, size), True
         else:
             raise WeightsError(f"stage {i}: no window size can be told without a position table")
@@ -114,20 +111,21 @@ class SwinShapes:
             side = math.isqrt(rows)
             if side**2 == rows and side % 2:
                 return (side + 1) // 2, (side + 1) // 2
-            raise WeightsError(
+            kind = Untold if rows % 2 else WeightsError  # no window has an even number of offsets
+            raise kind(
                 f"stage {i}: its position table has {rows} rows, which no square window has; say "
                 "which it is with window_size=(height, width)"
             )
-        coordinates = self._buffer(i, "relative_coords_table")
-        if coordinates is not None and coordinates.ndim == 4:
-            _, h, w, _ = coordinates.shape
+        coordinates = self._coordinates(i)
+        if coordinates is not None:
+            h, w, _ = coordinates.shape
             return (h + 1) // 2, (w + 1) // 2
         index = self._buffer(i, "relative_position_index")
         if index is not None:
             return self._square(i, math.isqrt(index.numel()))
         if given:
             return given
-        raise WeightsError(
+        raise Untold(
             f"the window cannot be told from a {self.found.layout.name} checkpoint of Swin V2, "
             "whose position bias fits any; say which it is with window_size=8"
         )
@@ -139,7 +137,7 @@ class SwinShapes:
             return given
         side = math.isqrt(size)
         if side**2 != size:
-            raise WeightsError(
+            raise Untold(
                 f"stage {i}: its window has {size} tokens and is no square; say which it is with "
                 "window_size=(height, width)"
             )
@@ -149,34 +147,48 @@ class SwinShapes:
         """A buffer of a stage's first block, where the checkpoint holds it."""
         block = {"official": f"layers.{i}.blocks.0", "torchvision": f"features.{2 * i + 1}.0"}
         prefix = block.get(self.found.layout.library, "")
-        return self.found.tensors.get(f"{prefix}.attn.{name}")
+        stored = self.found.tensors.get(f"{prefix}.attn.{name}")
+        return stored if stored is not None and is_plain(stored) else None
+
+    def _coordinates(self, i: int) -> torch.Tensor | None:
+        """V2's stored offsets in a stage's windows, (2h-1, 2w-1, 2)."""
+        stored = self._buffer(i, "relative_coords_table")
+        if stored is None or stored.ndim != 4:
+            return None
+        sides = stored.shape[1:3]
+        return stored[0] if stored.shape == (1, *sides, 2) and all(n % 2 for n in sides) else None
 
     def _pretrained(self, i: int, window: Pair) -> dict[str, Any]:
         """The window that V2's position bias was learned at, from its stored coordinates."""
-        coordinates = self._buffer(i, "relative_coords_table")
+        coordinates = self._coordinates(i)
         if coordinates is None:
             self._assume("the window that the position bias was learned at is the window itself")
             return {}
         learned = []
         for axis, side in enumerate(window):
             # eq. (4) at the edge: log2(8 (w - 1) / (w' - 1) + 1) / log2 8
-            edge = float(coordinates[0, -1, -1, axis])
-            learned.append(round(8 * (side - 1) / (8**edge - 1)) + 1 if side > 1 and edge else side)
+            edge = float(coordinates[-1, -1, axis])
+            if side > 1 and not 0.05 < edge < 3:  # else 8 ** edge is of no window up to 64
+                raise WeightsError(f"stage {i}: its coordinates end in {edge}, as no window's do")
+            learned.append(round(8 * (side - 1) / (8**edge - 1)) + 1 if side > 1 else side)
         return {} if tuple(learned) == window else {"pretrained_window_size": learned}
 
     def _position(self) -> dict[str, Any]:
-        if (shape := self.shapes.get("position_embedding.table")) is None:
+        if (shape := self.shapes.get(POSITION)) is None:
             return {}
+        shape = self.shapes.of(POSITION, 4 if len(shape) == 4 else 3)
+        if shape[0] != 1:
+            raise WeightsError(f"{POSITION} should have 1 row, got shape {tuple(shape)}")
         side = math.isqrt(shape[1])
         grid = list(shape[1:3]) if len(shape) == 4 else [side, side]
         if math.prod(grid) != math.prod(shape[1:-1]):
-            raise WeightsError(f"{shape[1]} absolute positions are no square grid")
+            raise Untold(f"{shape[1]} absolute positions are no square grid")
         return {"position_embedding": {"type": "absolute", "grid": grid}}
 
     def _end(self) -> dict[str, Any]:
         """The head, or which maps have a norm."""
         if "head.fc.weight" in self.shapes:
-            return {"head": {"num_classes": self.shapes["head.fc.weight"][0]}}
+            return {"head": {"num_classes": self.shapes.of("head.fc.weight", 2)[0]}}
         outputs = [i for i in self.depths if f"stages.{i}.norm.weight" in self.shapes]
         if outputs:
             return {"out_indices": outputs}
