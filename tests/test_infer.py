@@ -112,6 +112,15 @@ def test_overrides_are_those_of_build():
     assert [m.shape for m in maps] == [(1, 16, 8, 8)]
 
 
+def test_a_table_unlike_its_stages_is_not_resized_unsaid():
+    state = dict(hierarch.build(NETWORKS["swin"]).state_dict())
+    name = "stages.1.blocks.1.mixer.relative_position_bias_table"
+    state[name] = torch.zeros(25, 4)
+    with pytest.raises(WeightsError, match=f"{name}: 25x4 to 49x4, bicubic was needed"):
+        hierarch.from_checkpoint(state)
+    assert hierarch.from_checkpoint(state, name="asked for").spec.name == "asked for"
+
+
 # conversions
 
 

@@ -81,12 +81,18 @@ def from_checkpoint(
     """Build the network whose weights these are, and load them; in eval mode.
 
     Keywords override fields of the spec, as in `build`: `head=None` for a feature extractor. What
+    an override makes `load_weights` resample, its own report says: use it and `build`. What
     is assumed where the weights do not tell, `infer` says. Raises `WeightsError`, as `infer` and
     `load_weights` do, and `SpecError` for an override that is none.
     """
     inferred = infer(source, layout=layout, window_size=window_size)
     model = build(override(inferred.spec, overrides))
-    load_weights(model, source, layout=inferred.layout)
+    report = load_weights(model, source, layout=inferred.layout)
+    if report.resampled and not overrides:
+        raise WeightsError(
+            f"the checkpoint's blocks differ from each other: {report.resampled[0]} was needed; "
+            "build the model from a spec, and read the checkpoint with load_weights"
+        )
     return model.eval()
 
 
