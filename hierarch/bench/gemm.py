@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
 from hierarch.bench.settings import Setting
 from hierarch.bench.timing import ratio
+from hierarch.model.inference import linear
 
 GEMM_LIKE = frozenset(
     (
@@ -26,21 +28,33 @@ def gemm_macs(operators: Mapping[str, int], setting: Setting) -> int:
     return forward * setting.batch * PASSES[setting.mode]
 
 
-def multiplication(side: int, setting: Setting) -> Callable[[], object]:
-    """(side, side) times (side, side), as a contender: side³ multiply-adds a call."""
+def multiplications(side: int, setting: Setting) -> dict[str, Callable[[], object]]:
+    """(side, side) times (side, side), side³ multiply-adds a call, in two ways by name.
+
+    The faster one is the limit. torch.mm alone is none: its library can be slower than oneDNN,
+    which networks may run on, so that a network could seem to reach what the machine cannot.
+    """
     left, right = (
         torch.randn(side, side).to(setting.device, setting.torch_dtype) for _ in range(2)
     )
     out = torch.empty_like(left)
+    layer = nn.Linear(side, side, bias=False)
+    layer = layer.to(setting.device, setting.torch_dtype)
 
-    def call() -> object:
-        with torch.inference_mode():
-            torch.mm(left, right, out=out)
-        if setting.device == "cuda":
-            torch.cuda.synchronize()
-        return out
+    def timed(multiply: Callable[[], object]) -> Callable[[], object]:
+        def call() -> object:
+            with torch.inference_mode():
+                result = multiply()
+            if setting.device == "cuda":
+                torch.cuda.synchronize()
+            return result
 
-    return call
+        return call
+
+    return {
+        "torch.mm": timed(lambda: torch.mm(left, right, out=out)),
+        "linear": timed(lambda: linear(left, layer)),
+    }
 
 
 def share(macs: int, seconds: tuple[float, ...], side: int, limit: tuple[float, ...]) -> float:

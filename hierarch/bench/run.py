@@ -12,7 +12,7 @@ import torch
 
 from hierarch.bench.calls import prepared
 from hierarch.bench.contenders import Contender, check_can, peer_contender, spec_contender
-from hierarch.bench.gemm import gemm_macs, multiplication, share
+from hierarch.bench.gemm import gemm_macs, multiplications, share
 from hierarch.bench.machine import processor
 from hierarch.bench.memory import Peak, peak
 from hierarch.bench.settings import Setting, settings, whole
@@ -83,7 +83,9 @@ def benchmark(
     if compiled:
         eager = [contender for contender in contenders if not contender.runtime]
         contenders += [replace(contender, execution="compiled") for contender in eager]
-    steps = (len(contenders) + bool(gemm_side)) * (rounds + WARMUP) + memory * len(contenders)
+    steps = (len(contenders) + (2 if gemm_side else 0)) * (rounds + WARMUP) + memory * len(
+        contenders
+    )
     options = _Options(rounds, memory, gemm_side, clock, _Steps(steps * len(planned), advance))
     before = torch.get_num_threads()
     try:
@@ -138,11 +140,17 @@ def _told_apart(contenders: Iterable[Contender]) -> list[Contender]:
 def _measured(contenders: Sequence[Contender], setting: Setting, options: _Options) -> BenchSetting:
     torch.compiler.reset()  # the compiler gives up on code that it has seen in too many shapes
     calls = [prepared(contender, setting) for contender in contenders]
-    if options.gemm_side:
-        calls.append(multiplication(options.gemm_side, setting))
-    times = interleaved(calls, rounds=options.rounds, clock=options.clock, advance=options.step)
-    limit = times.pop() if options.gemm_side else None
-    del calls
+    gemms = multiplications(options.gemm_side, setting) if options.gemm_side else {}
+    times = interleaved(
+        [*calls, *gemms.values()], rounds=options.rounds, clock=options.clock, advance=options.step
+    )
+    times, multiplied = times[: len(contenders)], times[len(contenders) :]
+    limits = [
+        GemmLimit(operator=name, side=options.gemm_side, seconds=seconds)
+        for name, seconds in zip(gemms, multiplied, strict=True)
+    ]
+    limit = max(limits, key=lambda limit: limit.gmacs_per_second, default=None)
+    del calls, gemms
     peaks = [_peak(contender, setting, options) for contender in contenders]
     macs = [_macs(contender, setting, options) for contender in contenders]
     rows = []
@@ -159,7 +167,7 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
                 vs_fastest_peer=ratio(seconds, rival) if rival else None,
                 memory=held.bytes,
                 macs=work,
-                gemm_share=share(work, seconds, options.gemm_side, limit)
+                gemm_share=share(work, seconds, options.gemm_side, limit.seconds)
                 if work and limit
                 else None,
             )
@@ -169,7 +177,7 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
         size=setting.size,
         batch=setting.batch,
         dtype=setting.dtype,
-        gemm=GemmLimit(side=options.gemm_side, seconds=limit) if limit else None,
+        gemm=limit,
         rows=tuple(rows),
     )
 

@@ -17,8 +17,8 @@ LEGEND = (
     "ms/image: the median over the rounds, over the batch; spread: their interquartile range. "
     "vs first, vs fastest peer: the median of the ratios round by round, under 1 is faster; a "
     "peer counts where it runs the same way (eager, compiled) or in a runtime of its own. memory: "
-    "the peak of one call above the model. GEMM: the share of what torch.mm of large matrices "
-    "achieves; a training step counts as 3 forward passes. Weights are random, drop path is each "
+    "the peak of one call above the model. GEMM: the share of what the faster of two large matrix "
+    "multiplications achieves (torch.mm; a linear layer); a training step counts as 3 forward passes. Weights are random, drop path is each "
     "network's default."
 )
 
@@ -83,8 +83,10 @@ class BenchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class GemmLimit:
-    """A multiplication of two square matrices, timed in the same rotation."""
+    """The faster multiplication of two square matrices, timed in the same rotation."""
 
+    operator: str
+    """ "torch.mm", or "linear": the library's own linear layer, oneDNN's where there is one."""
     side: int
     seconds: tuple[float, ...]
 
@@ -94,6 +96,7 @@ class GemmLimit:
 
     def to_data(self) -> dict[str, Any]:
         return {
+            "operator": self.operator,
             "side": self.side,
             "gmacs_per_second": self.gmacs_per_second,
             "seconds": list(self.seconds),
@@ -187,8 +190,9 @@ def _heading(setting: BenchSetting) -> str:
     what = f"{setting.mode}, {shown_size(setting.size)}, batch {setting.batch}, {setting.dtype}"
     if not setting.gemm:
         return what
-    side = setting.gemm.side
-    return f"{what}: GEMM limit {setting.gemm.gmacs_per_second:,.1f} GMAC/s (side {side})"
+    limit = setting.gemm
+    speed = f"{limit.gmacs_per_second:,.1f} GMAC/s"
+    return f"{what}: GEMM limit {speed} ({limit.operator}, side {limit.side})"
 
 
 def _rows(setting: BenchSetting) -> Sequence[Row]:
