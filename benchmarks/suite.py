@@ -33,8 +33,7 @@ def run(command: str) -> dict[str, Any]:
         [sys.executable, "-m", *words, "--format", "json"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
     )
     if done.returncode:

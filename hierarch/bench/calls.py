@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,8 +26,7 @@ def prepared(contender: Contender, setting: Setting) -> Call:
     Raises `PeerError` or `BenchError` on a call that fails, which the first one does where a
     network does not take the size.
     """
-    with _stdout_is_stderr():
-        call = _prepared(contender, setting)
+    call = _prepared(contender, setting)
 
     def told_call() -> object:
         try:
@@ -46,13 +43,6 @@ def prepared(contender: Contender, setting: Setting) -> Call:
             ) from error
 
     return told_call
-
-
-@contextlib.contextmanager
-def _stdout_is_stderr() -> Iterator[None]:
-    # exporters and constructors print, and stdout is the result's
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 def _prepared(contender: Contender, setting: Setting) -> Call:

@@ -80,9 +80,6 @@ def spec_contender(spec: BackboneSpec) -> Contender:
 
 def peer_contender(name: str) -> Contender:
     """The contender of a peer's name. Raises `PeerError` where there is none."""
-    file, _, function = name.rpartition(":")
-    if file.endswith(".py"):
-        return _of_file(name, Path(file), function)
     library, _, inner = name.partition(":")
     if library in runtimes.NEEDS:
         runtimes.check_installed(name, library)
@@ -91,6 +88,9 @@ def peer_contender(name: str) -> Contender:
         found = peer_contender(inner)
         origin = {"peer": name}
         return replace(found, name=name, origin=origin, execution="runtime", runtime=library)
+    file, _, function = name.rpartition(":")
+    if file.endswith(".py"):
+        return _of_file(name, Path(file), function)
     if library not in LIBRARIES:
         raise PeerError(
             f"{name[:80]!r}: a peer is written library:model, such as timm:resnet50; known "

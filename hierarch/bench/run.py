@@ -19,7 +19,7 @@ from hierarch.bench.settings import Setting, settings, whole
 from hierarch.bench.timing import WARMUP, interleaved, ratio
 from hierarch.errors import BenchError, CountError
 from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
-from hierarch.spec.base import pair
+from hierarch.spec.base import Pair, pair
 from hierarch.spec.load import Source, load
 
 GEMM_SIDE = 2048
@@ -123,6 +123,8 @@ class _Options:
     clock: Callable[[], float]
     step: _Steps
     notes: list[str] = field(default_factory=list)
+    operators: dict[tuple[str, Pair], dict[str, int]] = field(default_factory=dict)
+    """What was counted already: a count is the same for every batch and type of numbers."""
 
 
 def _told_apart(contenders: Iterable[Contender]) -> list[Contender]:
@@ -209,7 +211,10 @@ def _macs(contender: Contender, setting: Setting, options: _Options) -> int | No
     if not options.gemm_side:
         return None
     try:
-        return gemm_macs(contender.operators(setting.size), setting)
+        key = (contender.name, setting.size)
+        if key not in options.operators:
+            options.operators[key] = contender.operators(setting.size)
+        return gemm_macs(options.operators[key], setting)
     except CountError as error:
         where = f"{contender.name} at {shown_size(setting.size)}"
         options.notes.append(f"no share of the GEMM limit for {where}: {error}")

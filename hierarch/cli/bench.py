@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,7 +101,8 @@ def bench(
     """
     from hierarch.bench import benchmark
 
-    with _progress() as advance:
+    # exporters and constructors print, and stdout is the result's
+    with _progress() as advance, redirect_stdout(sys.stderr):
         report = benchmark(
             [read_spec(source, set) for source in specs],
             vs=vs or (),

@@ -18,8 +18,8 @@ LEGEND = (
     "vs first, vs fastest peer: the median of the ratios round by round, under 1 is faster; a "
     "peer counts where it runs the same way (eager, compiled) or in a runtime of its own. memory: "
     "the peak of one call above the model. GEMM: the share of what the faster of two large matrix "
-    "multiplications achieves (torch.mm; a linear layer); a training step counts as 3 forward passes. Weights are random, drop path is each "
-    "network's default."
+    "multiplications achieves (torch.mm; a linear layer); a training step counts as 3 forward "
+    "passes. Weights are random, drop path is each network's default."
 )
 
 
