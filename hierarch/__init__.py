@@ -4,6 +4,7 @@
     model  = hierarch.build(spec)
     report = hierarch.measure(spec, sizes=[224, 448])
     other  = hierarch.swap(spec, "window_mlp")
+    timed  = hierarch.benchmark([spec], vs=["torchvision:swin_t"])
 
 Names are imported when they are first used, so that `import hierarch` does not import torch.
 """
@@ -14,15 +15,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hierarch.bench import benchmark as benchmark
     from hierarch.complexity import count_rule as count_rule
     from hierarch.complexity import measure as measure
     from hierarch.complexity import measure_peer as measure_peer
+    from hierarch.errors import BenchError as BenchError
     from hierarch.errors import CountError as CountError
     from hierarch.errors import HierarchError as HierarchError
     from hierarch.errors import SpecError as SpecError
     from hierarch.errors import WeightsError as WeightsError
     from hierarch.model.backbone import Backbone as Backbone
     from hierarch.model.backbone import build as build
+    from hierarch.report import BenchReport as BenchReport
     from hierarch.report import Report as Report
     from hierarch.spec.backbone import BackboneSpec as BackboneSpec
     from hierarch.spec.backbone import StageSpec as StageSpec
@@ -45,6 +49,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Backbone": "hierarch.model.backbone",
     "BackboneSpec": "hierarch.spec.backbone",
+    "BenchError": "hierarch.errors",
+    "BenchReport": "hierarch.report",
     "CountError": "hierarch.errors",
     "HierarchError": "hierarch.errors",
     "MixerSpec": "hierarch.spec.parts",
@@ -52,6 +58,7 @@ _HOME = {
     "SpecError": "hierarch.errors",
     "StageSpec": "hierarch.spec.backbone",
     "WeightsError": "hierarch.errors",
+    "benchmark": "hierarch.bench",
     "build": "hierarch.model.backbone",
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",

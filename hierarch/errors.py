@@ -52,3 +52,7 @@ class CountError(HierarchError):
 
 class PeerError(HierarchError):
     """A network of another library that is not there, or that cannot take an image."""
+
+
+class BenchError(HierarchError):
+    """A benchmark that cannot be run as it was asked for."""

@@ -10,16 +10,21 @@ import hierarch
 
 PACKAGE = Path(hierarch.__file__).parent
 
-ABOVE_MODEL = {f"hierarch.{name}" for name in ("complexity", "report", "cli", "weights", "testing")}
+ABOVE_MODEL = {
+    f"hierarch.{name}" for name in ("complexity", "report", "cli", "weights", "testing", "bench")
+}
 MODEL = {f"hierarch.{name}" for name in ("model", "mixers", "norms", "stems", "downsamples")}
 NEVER = {
     "hierarch.spec": {"torch", "einops", *MODEL, *ABOVE_MODEL},
     "hierarch.errors": {"torch", "hierarch.spec", *MODEL, *ABOVE_MODEL},
     "hierarch.files": {"torch", "hierarch.spec", *MODEL, *ABOVE_MODEL},
     **dict.fromkeys(sorted(MODEL), ABOVE_MODEL),
-    "hierarch.complexity": {"hierarch.cli", "hierarch.weights", "hierarch.testing"},
-    "hierarch.weights": {"hierarch.cli", "hierarch.complexity"},
-    "hierarch.report": {"torch", "hierarch.cli", "hierarch.complexity", *MODEL},
+    "hierarch.complexity": {
+        *("hierarch.cli", "hierarch.weights", "hierarch.testing", "hierarch.bench"),
+    },
+    "hierarch.bench": {"hierarch.cli", "hierarch.weights", "hierarch.testing"},
+    "hierarch.weights": {"hierarch.cli", "hierarch.complexity", "hierarch.bench"},
+    "hierarch.report": {"torch", "hierarch.cli", "hierarch.complexity", "hierarch.bench", *MODEL},
 }
 """What a part of the library does not import."""
 ONLY = {
@@ -27,6 +32,8 @@ ONLY = {
     "rich": {"hierarch.report", "hierarch.cli"},
     "typer": {"hierarch.cli"},
     "ruamel": {"hierarch.spec"},
+    "onnxruntime": {"hierarch.bench.runtimes"},
+    "openvino": {"hierarch.bench.runtimes"},
 }
 """The one part of the library that imports a package."""
 
@@ -69,7 +76,7 @@ def test_imports_point_one_way():
 
 def test_every_file_is_looked_at():
     looked_at = {file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py")}
-    assert {"spec", "model", "mixers", "complexity", "report", "cli"} <= looked_at
+    assert {"spec", "model", "mixers", "complexity", "report", "cli", "bench"} <= looked_at
     counter = ast.parse((PACKAGE / "complexity" / "counter.py").read_text())
     assert any(is_inside(module, {"fvcore"}) for module in imported(counter))
 
@@ -92,6 +99,12 @@ def test_every_file_is_looked_at():
         ("complexity/measure.py", "import rich", "rich"),
         ("report/peer.py", "import typer", "typer"),
         ("report/peer.py", "import torch", "torch"),
+        ("report/bench.py", "from hierarch.bench import timing", "hierarch.bench.timing"),
+        ("complexity/measure.py", "from hierarch.bench import benchmark", "hierarch.bench.bench"),
+        ("model/new.py", "import hierarch.bench", "hierarch.bench"),
+        ("bench/timing.py", "from rich.table import Table", "rich.table"),
+        ("bench/timing.py", "import hierarch.cli", "hierarch.cli"),
+        ("bench/timing.py", "import onnxruntime", "onnxruntime"),
         ("weights/load.py", "from ruamel.yaml import YAML", "ruamel.yaml"),
     ],
 )
@@ -112,6 +125,7 @@ def test_an_import_the_other_way_is_found(tmp_path, file, code, imports):
         ("mixers/new.py", "import torch\nfrom hierarch.spec.parts import MixerSpec"),
         ("complexity/counter.py", "from fvcore.nn import jit_analysis"),
         ("complexity/measure.py", "from hierarch.report import Report"),
+        ("bench/run.py", "from hierarch.complexity import measure\nimport torch"),
         ("cli/common.py", "import typer, rich\nfrom hierarch.report import table"),
     ],
 )

@@ -102,7 +102,7 @@ def test_without_norms_and_pooling_a_peer_costs_what_torchvision_says(name):
     ],
 )
 def test_a_peer_has_its_own_size(name, side):
-    assert peers._find(name).size == (side, side)
+    assert peers.find_peer(name).size == (side, side)
 
 
 def test_without_sizes_a_peer_grows_from_its_own():
@@ -113,14 +113,14 @@ def test_without_sizes_a_peer_grows_from_its_own():
 
 
 def test_a_peer_that_takes_one_size_alone_is_measured_at_that_and_says_so(monkeypatch):
-    build = peers._find(PEER).build
+    build = peers.find_peer(PEER).build
 
     def picky(size):
         if size != (64, 64):
             raise ValueError("64 only\nand more lines")
         return build(size)
 
-    monkeypatch.setitem(peers._LIBRARIES, "timm", lambda name: peers._Peer((64, 64), 3, picky))
+    monkeypatch.setitem(peers.LIBRARIES, "timm", lambda name: peers.Peer((64, 64), 3, picky))
     report = hierarch.measure_peer(PEER)
     assert [size.size for size in report.sizes] == [(64, 64)]
     assert report.exponent is None

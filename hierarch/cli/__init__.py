@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from hierarch.cli.bench import bench
 from hierarch.cli.common import version
 from hierarch.cli.convert import convert
 from hierarch.cli.flops import flops
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, show, validate, swap, convert, mixers, schema):
+for command in (flops, bench, show, validate, swap, convert, mixers, schema):
     app.command()(command)
 
 

@@ -30,7 +30,7 @@ WHY = "the network is no spec, so there is no claim to hold the count against, a
 
 
 @dataclass(frozen=True)
-class _Peer:
+class Peer:
     """A network that its library has, not yet built."""
 
     size: Pair | None
@@ -57,7 +57,7 @@ def measure_peer(
     >>> measure_peer("timm:deit_small_patch16_224", sizes=[224]).sizes[0].macs
     4608338304
     """
-    peer = _find(name)
+    peer = find_peer(name)
     if sizes is not None:
         wanted = [checked_size(size) for size in sizes]
     elif peer.size:
@@ -91,14 +91,14 @@ def measure_peer(
     )
 
 
-def _measured(name: str, peer: _Peer, size: Pair) -> PeerSize:
+def _measured(name: str, peer: Peer, size: Pair) -> PeerSize:
     model = _built(name, peer, size)
     try:
         counts = count(model, size, in_chans=peer.in_chans)
     except CountError as error:
         raise CountError(f"{name}: {error}") from error
     except Exception as error:  # whatever a foreign network says to a size that it does not take
-        raise PeerError(f"{name} takes no image of {shown_size(size)}: {_told(error)}") from error
+        raise PeerError(f"{name} takes no image of {shown_size(size)}: {told(error)}") from error
     names = [child for child, _ in model.named_children()]
     children = {child: counts.total(child) for child in names if counts.total(child)}
     if own := counts.total() - sum(children.values()):
@@ -120,7 +120,7 @@ def _head(last: str, counts: Counts) -> int:
     return operators["linear"] + operators["addmm"]
 
 
-def _built(name: str, peer: _Peer, size: Pair) -> nn.Module:
+def _built(name: str, peer: Peer, size: Pair) -> nn.Module:
     """The network in eval mode on the meta device, built for images of a size."""
     try:
         with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def _built(name: str, peer: _Peer, size: Pair) -> nn.Module:
             warnings.filterwarnings("ignore", "The default weight initialization of", FutureWarning)
             return _on_meta(lambda: peer.build(size)).eval()
     except Exception as error:  # a foreign constructor may raise anything
-        raise PeerError(f"{name} cannot be built for {shown_size(size)}: {_told(error)}") from error
+        raise PeerError(f"{name} cannot be built for {shown_size(size)}: {told(error)}") from error
 
 
 def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
@@ -151,12 +151,13 @@ class _OnlyWeightsOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _find(name: str) -> _Peer:
+def find_peer(name: str) -> Peer:
+    """The network of a name. Raises `PeerError` where it is not there."""
     library, _, model = name.partition(":")
-    if library not in _LIBRARIES:
+    if library not in LIBRARIES:
         raise PeerError(
             f"{name[:80]!r}: a peer is written library:model, such as timm:resnet50; "
-            f"known libraries: {', '.join(_LIBRARIES)}"
+            f"known libraries: {', '.join(LIBRARIES)}"
         )
     try:
         import_module(library)
@@ -164,7 +165,7 @@ def _find(name: str) -> _Peer:
         raise PeerError(
             f"{name[:80]!r}: {error.name} is not installed: pip install {library}"
         ) from None
-    return _LIBRARIES[library](model)
+    return LIBRARIES[library](model)
 
 
 def _unknown(library: str, model: str, known: Iterable[str]) -> PeerError:
@@ -173,7 +174,7 @@ def _unknown(library: str, model: str, known: Iterable[str]) -> PeerError:
     return PeerError(f"{library} has no model {model[:80]!r}{hint}")
 
 
-def _timm(name: str) -> _Peer:
+def _timm(name: str) -> Peer:
     from timm import create_model, is_model, list_models
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 
@@ -192,14 +193,14 @@ def _timm(name: str) -> _Peer:
         options: dict[str, Any] = {"img_size": size} if resized else {}
         return create_model(name, **options)
 
-    return _Peer(size=own, in_chans=channels, build=build)
+    return Peer(size=own, in_chans=channels, build=build)
 
 
 # the argument that says an image's size, by the module of torchvision's models
 _SIZED = {"vision_transformer": "image_size", "maxvit": "input_size"}
 
 
-def _torchvision(name: str) -> _Peer:
+def _torchvision(name: str) -> Peer:
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -219,10 +220,10 @@ def _torchvision(name: str) -> _Peer:
         model: nn.Module = builder(weights=None, **options)
         return model
 
-    return _Peer(size=(side, side), in_chans=3, build=build)
+    return Peer(size=(side, side), in_chans=3, build=build)
 
 
-def _transformers(name: str) -> _Peer:
+def _transformers(name: str) -> Peer:
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.models.auto import modeling_auto
 
@@ -245,17 +246,17 @@ def _transformers(name: str) -> _Peer:
         model.register_forward_hook(lambda module, images, output: output.logits)
         return model
 
-    return _Peer(size=own, in_chans=getattr(config, "num_channels", 3), build=build)
+    return Peer(size=own, in_chans=getattr(config, "num_channels", 3), build=build)
 
 
-_LIBRARIES: dict[str, Callable[[str], _Peer]] = {
+LIBRARIES: dict[str, Callable[[str], Peer]] = {
     "timm": _timm,
     "torchvision": _torchvision,
     "transformers": _transformers,
 }
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """The first line of what another library says."""
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0][:200]}" if first else type(error).__name__

@@ -1,5 +1,9 @@
 """What was measured, as data, and how it is shown. Knows neither torch nor fvcore."""
 
+from hierarch.report.bench import BenchReport as BenchReport
+from hierarch.report.bench import BenchRow as BenchRow
+from hierarch.report.bench import BenchSetting as BenchSetting
+from hierarch.report.bench import GemmLimit as GemmLimit
 from hierarch.report.comparison import comparison as comparison
 from hierarch.report.comparison import records as records
 from hierarch.report.network import Report as Report

@@ -1,0 +1,180 @@
+"""The named settings: what is run, and the goals that it is held against."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Reports = list[dict[str, Any]]
+
+SWIN_T = "--vs timm:swin_tiny_patch4_window7_224 --vs torchvision:swin_t --vs transformers:swin"
+SWIN_B = "--vs timm:swin_base_patch4_window7_224 --vs torchvision:swin_b"
+RUNTIMES = "--vs onnxruntime:torchvision:swin_t --vs openvino:torchvision:swin_t"
+CONV1D = "--vs benchmarks/swin_mlp_conv1d.py:swin_mlp_tiny_c24"
+QUICK = "--rounds 2 --gemm 128 --batch 1"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure: at most the limit, or at least it."""
+
+    what: str
+    limit: float
+    figure: Callable[[Reports], float | None]
+    """Out of the reports of a setting's commands: the worst where there are several."""
+    at_least: bool = False
+
+    def holds(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    title: str
+    commands: tuple[str, ...]
+    goals: tuple[Goal, ...]
+    quick: str
+    """A command of the same kind that takes seconds."""
+
+
+def groups(reports: Reports, execution: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each row of a spec that runs one way, with its setting."""
+    for report in reports:
+        for setting in report["settings"]:
+            for row in setting["rows"]:
+                if not row["is_peer"] and row["execution"] == execution:
+                    yield row, setting
+
+
+def worst(values: Iterator[float | None], pick: Callable[..., float] = max) -> float | None:
+    """None where one of them was not measured: the rest would say too much."""
+    found = list(values)
+    held = [value for value in found if value is not None]
+    return pick(held) if held and len(held) == len(found) else None
+
+
+def time_ratio(execution: str = "eager") -> Callable[[Reports], float | None]:
+    """Time over the fastest peer's."""
+    return lambda reports: worst(row["vs_fastest_peer"] for row, _ in groups(reports, execution))
+
+
+def memory_ratio(reports: Reports) -> float | None:
+    """Memory over that of the peer that takes least."""
+
+    def one(row: dict[str, Any], setting: dict[str, Any]) -> float | None:
+        peers = [r["memory_bytes"] for r in setting["rows"] if r["is_peer"]]
+        if row["memory_bytes"] is None or not peers or None in peers or not min(peers):
+            return None
+        return float(row["memory_bytes"] / min(peers))
+
+    return worst(one(row, setting) for row, setting in groups(reports, "eager"))
+
+
+def gemm_share(reports: Reports) -> float | None:
+    return worst((row["gemm_share"] for row, _ in groups(reports, "eager")), min)
+
+
+def growth(reports: Reports) -> float | None:
+    """The most that a token takes at any size, over what it takes at the smallest."""
+    per_token = []
+    for row, setting in groups(reports, "eager"):
+        area = setting["size"][0] * setting["size"][1]
+        per_token.append((area, statistics.median(row["seconds"]) / setting["batch"] / area))
+    if len(per_token) < 2:
+        return None
+    return max(time for _, time in per_token) / min(per_token)[1]
+
+
+def faster(limit: float, execution: str = "eager") -> Goal:
+    return Goal("time / fastest peer", limit, time_ratio(execution))
+
+
+def smaller(limit: float) -> Goal:
+    return Goal("memory / least of the peers", limit, memory_ratio)
+
+
+SETTINGS = (
+    Setting(
+        "forward-batch8",
+        "Swin-T, forward, 224², batch 8",
+        (f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --batch 8 --no-memory",),
+        (faster(0.80),),
+        f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --no-memory {QUICK}",
+    ),
+    Setting(
+        "forward-batch1",
+        "Swin-T and Swin-B, forward, 224², batch 1",
+        (
+            f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --batch 1 --rounds 30 --no-memory",
+            f"hierarch bench swin_base {SWIN_B} --sizes 224 --batch 1 --rounds 20 --no-memory",
+        ),
+        (faster(0.90),),
+        f"hierarch bench swin_base --vs torchvision:swin_b --sizes 64 --no-memory {QUICK}",
+    ),
+    Setting(
+        "forward-1120",
+        "Swin-T, forward, 1120², batch 1",
+        (f"hierarch bench swin_tiny {SWIN_T} --sizes 1120 --batch 1",),
+        (faster(0.70), smaller(0.25)),
+        f"hierarch bench swin_tiny --vs torchvision:swin_t --sizes 224 {QUICK}",
+    ),
+    Setting(
+        "forward-1120-bfloat16",
+        "Swin-T, forward, 1120², batch 1, bfloat16",
+        (f"hierarch bench swin_tiny {SWIN_T} --sizes 1120 --batch 1 --dtype bfloat16 --no-memory",),
+        (faster(0.70),),
+        "hierarch bench swin_tiny --vs torchvision:swin_t --sizes 64 --dtype bfloat16 "
+        f"--no-memory {QUICK}",
+    ),
+    Setting(
+        "training-batch8",
+        "Swin-T, training step, 224², batch 8",
+        (f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --batch 8 --mode training",),
+        (faster(0.85), smaller(0.75)),
+        "hierarch bench swin_tiny --vs torchvision:swin_t --sizes 64 --mode training "
+        f"{QUICK.replace('--batch 1', '--batch 2')}",
+    ),
+    Setting(
+        "compiled",
+        "Swin-T, compiled with frozen weights, forward, 224², batch 8",
+        (f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --batch 8 --compile --no-memory",),
+        (faster(0.90, "compiled"),),
+        "hierarch bench swin_tiny --vs torchvision:swin_t --sizes 64 --compile --no-memory "
+        f"--set stages.2.depth=2 {QUICK}",
+    ),
+    Setting(
+        "runtimes",
+        "Swin-T against ONNX Runtime and OpenVINO, forward, 224², batch 1 and 8",
+        (f"hierarch bench swin_tiny {RUNTIMES} --sizes 224 --batch 1,8 --no-memory",),
+        (faster(0.95),),
+        f"hierarch bench swin_tiny {RUNTIMES} --sizes 64 --no-memory {QUICK}",
+    ),
+    Setting(
+        "swin-mixer",
+        "Swin-Mixer-T/D24 against the published grouped convolution, 256², batch 8",
+        (
+            f"hierarch bench swin_mixer_tiny_d24 {CONV1D} --sizes 256 --batch 8 "
+            "--mode forward,training --no-memory",
+        ),
+        (faster(0.80),),
+        f"hierarch bench swin_mixer_tiny_d24 {CONV1D} --sizes 256 --mode forward,training "
+        f"--no-memory {QUICK}",
+    ),
+    Setting(
+        "gemm-share",
+        "Swin-T's share of the GEMM limit, forward, 224², batch 8",
+        ("hierarch bench swin_tiny --sizes 224 --batch 8 --no-memory",),
+        (Goal("share of the GEMM limit", 0.85, gemm_share, at_least=True),),
+        f"hierarch bench swin_tiny --sizes 64 --no-memory {QUICK}",
+    ),
+    Setting(
+        "growth",
+        "Swin-T, time per token from 448² to 2240²",
+        ("hierarch bench swin_tiny --sizes 448,896,1344,1792,2240 --batch 1 --gemm 0 --no-memory",),
+        (Goal("most / at the smallest", 1.10, growth),),
+        "hierarch bench swin_tiny --sizes 64,128 --rounds 2 --batch 1 --gemm 0 --no-memory",
+    ),
+)

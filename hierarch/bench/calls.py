@@ -1,0 +1,129 @@
+"""One call of a contender in a setting: a forward pass, or a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierarch.bench import runtimes
+from hierarch.bench.contenders import Contender
+from hierarch.bench.settings import Setting
+from hierarch.complexity.peers import told
+from hierarch.errors import BenchError, HierarchError, PeerError
+from hierarch.report import shown_size
+
+Call = Callable[[], object]
+LEARNING_RATE = 1e-4
+
+
+def prepared(contender: Contender, setting: Setting) -> Call:
+    """The contender, built and ready to be called: its first call is the caller's.
+
+    Raises `PeerError` or `BenchError` on a call that fails, which the first one does where a
+    network does not take the size.
+    """
+    call = _prepared(contender, setting)
+
+    def told_call() -> object:
+        try:
+            return call()
+        except HierarchError:
+            raise
+        except Exception as error:  # whatever a network or a compiler says
+            kind = PeerError if contender.is_peer else BenchError
+            step = "a training step" if setting.mode == "training" else "an image"
+            how = "" if contender.execution == "eager" else f", {contender.execution}"
+            raise kind(
+                f"{contender.name} cannot take {step} of {shown_size(setting.size)}, batch "
+                f"{setting.batch}, {setting.dtype}{how}: {told(error)}"
+            ) from error
+
+    return told_call
+
+
+def _prepared(contender: Contender, setting: Setting) -> Call:
+    model = contender.module(setting.size)
+    shape = (setting.batch, contender.in_chans, *setting.size)
+    if contender.runtime:
+        try:
+            return runtimes.start(contender.runtime, model.eval(), torch.randn(shape), setting)
+        except HierarchError:
+            raise
+        except Exception as error:  # an exporter or a runtime may raise anything
+            raise PeerError(f"{contender.name} cannot be prepared: {told(error)}") from error
+    model = model.to(setting.device, setting.torch_dtype)
+    images = torch.randn(shape).to(setting.device, setting.torch_dtype)
+    run = _training(model.train()) if setting.mode == "training" else _forward(model.eval())
+    if contender.execution == "compiled":
+        run = _compiled(model, run, setting)
+    return _synchronized(run, model, images, setting.device)
+
+
+Run = Callable[[Callable[[Tensor], Any], Tensor], object]
+"""What is done with a network, compiled or not, and images."""
+
+
+def _forward(model: nn.Module) -> Run:
+    def run(network: Callable[[Tensor], Any], images: Tensor) -> object:
+        with torch.inference_mode():
+            return network(images)
+
+    return run
+
+
+def _training(model: nn.Module) -> Run:
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+
+    def run(network: Callable[[Tensor], Any], images: Tensor) -> object:
+        optimizer.zero_grad()
+        loss(network(images)).backward()  # type: ignore[no-untyped-call]  # torch's
+        return optimizer.step()
+
+    return run
+
+
+def _compiled(model: nn.Module, run: Run, setting: Setting) -> Run:
+    compiled = torch.compile(model, dynamic=False)
+    # frozen weights become constants, packed for the processor; training changes them
+    frozen = {"freezing": setting.mode == "forward"}
+    warm = False
+
+    def with_compiled(network: Callable[[Tensor], Any], images: Tensor) -> object:
+        nonlocal warm
+        if warm:
+            return run(compiled, images)
+        from torch._inductor import config
+
+        with config.patch(frozen):
+            out = run(compiled, images)
+        warm = True
+        return out
+
+    return with_compiled
+
+
+def _synchronized(run: Run, model: nn.Module, images: Tensor, device: str) -> Call:
+    if device != "cuda":
+        return lambda: run(model, images)
+
+    def call() -> object:
+        out = run(model, images)
+        torch.cuda.synchronize()
+        return out
+
+    return call
+
+
+def loss(outputs: Any) -> Tensor:
+    """Cross entropy where the outputs are logits (B, classes), else the mean of every output."""
+    if isinstance(outputs, Tensor):
+        if outputs.ndim == 2:
+            labels = torch.zeros(len(outputs), dtype=torch.long, device=outputs.device)
+            return F.cross_entropy(outputs.float(), labels)
+        return outputs.float().mean()
+    parts = outputs.values() if isinstance(outputs, Mapping) else outputs
+    return torch.stack([loss(part) for part in parts if part is not None]).sum()

@@ -1,0 +1,221 @@
+"""The benchmark: for each setting, everybody built, warmed up, timed in rotation, and compared."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from hierarch.bench.calls import prepared
+from hierarch.bench.contenders import Contender, check_can, peer_contender, spec_contender
+from hierarch.bench.gemm import gemm_macs, multiplications, share
+from hierarch.bench.machine import processor
+from hierarch.bench.memory import Peak, peak
+from hierarch.bench.settings import Setting, settings, whole
+from hierarch.bench.timing import WARMUP, interleaved, ratio
+from hierarch.errors import BenchError, CountError
+from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
+from hierarch.spec.base import Pair, pair
+from hierarch.spec.load import Source, load
+
+GEMM_SIDE = 2048
+ROUNDS = 10
+
+
+def benchmark(
+    specs: Iterable[Source],
+    *,
+    vs: Iterable[str] = (),
+    sizes: Iterable[int | Sequence[int]] | None = None,
+    batches: Iterable[int] = (1,),
+    dtypes: Iterable[str] = ("float32",),
+    modes: Iterable[str] = ("forward",),
+    compiled: bool = False,
+    rounds: int = ROUNDS,
+    threads: int | None = None,
+    device: str = "cpu",
+    memory: bool = True,
+    gemm_side: int = GEMM_SIDE,
+    clock: Callable[[], float] = time.perf_counter,
+    advance: Callable[[int, int], object] | None = None,
+) -> BenchReport:
+    """Time specs and peers (see `hierarch.bench.contenders`) side by side, in every combination of
+    mode, size (pixels, or (height, width); without: the first spec's `input_size`), batch and
+    type of numbers.
+
+    All weights are random. With `compiled`, networks of torch take part once more with
+    torch.compile. `threads` is torch's number unless given. `memory` measures each contender's
+    peak in a process of its own. `gemm_side` is the side of the matrices whose multiplication is
+    the machine's limit; 0 leaves it out. `advance` is called with the steps done and their number.
+
+    A spec is named once; raises `BenchError` for options that are none, `SpecError` for a spec or
+    a size that is none, and `PeerError` for a peer that is not there or cannot do what is asked.
+    On CUDA each call is synchronized; that path has not been run on a GPU.
+    """
+    loaded = [load(source) for source in specs]
+    if not loaded:
+        raise BenchError("no spec to benchmark")
+    whole("rounds", rounds)
+    whole("gemm", gemm_side, least=0)
+    modes = list(modes)
+    planned = list(
+        settings(
+            modes=modes,
+            sizes=[pair(loaded[0].input_size)] if sizes is None else sizes,
+            batches=batches,
+            dtypes=dtypes,
+            threads=torch.get_num_threads() if threads is None else threads,
+            device=device,
+        )
+    )
+    if not planned:
+        raise BenchError("nothing to measure: no size, batch, dtype or mode")
+    contenders = [
+        *_told_apart(map(spec_contender, loaded)),
+        *map(peer_contender, dict.fromkeys(vs)),
+    ]
+    for contender in contenders:
+        check_can(contender, modes, device)
+    if compiled:
+        eager = [contender for contender in contenders if not contender.runtime]
+        contenders += [replace(contender, execution="compiled") for contender in eager]
+    steps = (len(contenders) + (2 if gemm_side else 0)) * (rounds + WARMUP) + memory * len(
+        contenders
+    )
+    options = _Options(rounds, memory, gemm_side, clock, _Steps(steps * len(planned), advance))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(planned[0].threads)
+        measured = tuple(_measured(contenders, setting, options) for setting in planned)
+    finally:
+        torch.set_num_threads(before)
+    return BenchReport(
+        device=torch.cuda.get_device_name() if device == "cuda" else processor(),
+        threads=planned[0].threads,
+        torch=torch.__version__,
+        rounds=rounds,
+        settings=measured,
+        notes=tuple(dict.fromkeys(options.notes)),
+    )
+
+
+@dataclass
+class _Steps:
+    total: int
+    advance: Callable[[int, int], object] | None
+    done: int = 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.advance:
+            self.advance(self.done, self.total)
+
+
+@dataclass(frozen=True)
+class _Options:
+    rounds: int
+    memory: bool
+    gemm_side: int
+    clock: Callable[[], float]
+    step: _Steps
+    notes: list[str] = field(default_factory=list)
+    operators: dict[tuple[str, Pair], dict[str, int]] = field(default_factory=dict)
+    """What was counted already: a count is the same for every batch and type of numbers."""
+
+
+def _told_apart(contenders: Iterable[Contender]) -> list[Contender]:
+    """Two specs of one name are numbered."""
+    found = list(contenders)
+    names = Counter(contender.name for contender in found)
+    return [
+        replace(contender, name=f"{contender.name} #{number}")
+        if names[contender.name] > 1
+        else contender
+        for number, contender in enumerate(found, 1)
+    ]
+
+
+def _measured(contenders: Sequence[Contender], setting: Setting, options: _Options) -> BenchSetting:
+    torch.compiler.reset()  # the compiler gives up on code that it has seen in too many shapes
+    calls = [prepared(contender, setting) for contender in contenders]
+    gemms = multiplications(options.gemm_side, setting) if options.gemm_side else {}
+    times = interleaved(
+        [*calls, *gemms.values()], rounds=options.rounds, clock=options.clock, advance=options.step
+    )
+    times, multiplied = times[: len(contenders)], times[len(contenders) :]
+    limits = [
+        GemmLimit(operator=name, side=options.gemm_side, seconds=seconds)
+        for name, seconds in zip(gemms, multiplied, strict=True)
+    ]
+    limit = max(limits, key=lambda limit: limit.gmacs_per_second, default=None)
+    del calls, gemms
+    peaks = [_peak(contender, setting, options) for contender in contenders]
+    macs = [_macs(contender, setting, options) for contender in contenders]
+    rows = []
+    for contender, seconds, held, work in zip(contenders, times, peaks, macs, strict=True):
+        rival = _fastest_peer(contender, contenders, times)
+        rows.append(
+            BenchRow(
+                name=contender.name,
+                is_peer=contender.is_peer,
+                execution=contender.execution,
+                batch=setting.batch,
+                seconds=seconds,
+                vs_first=ratio(seconds, times[0]),
+                vs_fastest_peer=ratio(seconds, rival) if rival else None,
+                memory=held.bytes,
+                macs=work,
+                gemm_share=share(work, seconds, options.gemm_side, limit.seconds)
+                if work and limit
+                else None,
+            )
+        )
+    return BenchSetting(
+        mode=setting.mode,
+        size=setting.size,
+        batch=setting.batch,
+        dtype=setting.dtype,
+        gemm=limit,
+        rows=tuple(rows),
+    )
+
+
+def _fastest_peer(
+    contender: Contender, contenders: Sequence[Contender], times: Sequence[tuple[float, ...]]
+) -> tuple[float, ...] | None:
+    """Of the peers that run as the contender does, and of the runtimes, which are their own way."""
+    ways = {contender.execution, "runtime"}
+    rivals = [
+        seconds
+        for other, seconds in zip(contenders, times, strict=True)
+        if other.is_peer and other.execution in ways
+    ]
+    return min(rivals, key=statistics.median, default=None)
+
+
+def _peak(contender: Contender, setting: Setting, options: _Options) -> Peak:
+    if not options.memory:
+        return Peak(None)
+    found = peak(contender, setting)
+    if found.why:
+        options.notes.append(f"memory of {contender.name}: {found.why}")
+    options.step()
+    return found
+
+
+def _macs(contender: Contender, setting: Setting, options: _Options) -> int | None:
+    if not options.gemm_side:
+        return None
+    try:
+        key = (contender.name, setting.size)
+        if key not in options.operators:
+            options.operators[key] = contender.operators(setting.size)
+        return gemm_macs(options.operators[key], setting)
+    except CountError as error:
+        where = f"{contender.name} at {shown_size(setting.size)}"
+        options.notes.append(f"no share of the GEMM limit for {where}: {error}")
+        return None

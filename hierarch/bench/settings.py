@@ -1,0 +1,74 @@
+"""What is measured: one setting is a mode, an image size, a batch and a type of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+
+from hierarch.complexity.witnesses import checked_size
+from hierarch.errors import BenchError
+from hierarch.spec.base import Pair
+
+MODES = ("forward", "training")
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every contender of one rotation does."""
+
+    mode: str
+    """ "forward": eval mode, torch.inference_mode(). "training": forward, loss, backward, SGD."""
+    size: Pair
+    batch: int
+    dtype: str
+    threads: int
+    device: str = "cpu"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        found: torch.dtype = DTYPES[self.dtype]
+        return found
+
+
+def settings(
+    *,
+    modes: Iterable[str],
+    sizes: Iterable[int | Sequence[int]],
+    batches: Iterable[int],
+    dtypes: Iterable[str],
+    threads: int,
+    device: str,
+) -> Iterator[Setting]:
+    """Every combination. Raises `BenchError` or `SpecError` for a value that is none."""
+    if device not in DEVICES:
+        raise BenchError(f"device {device[:80]!r}: should be one of {', '.join(DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("device 'cuda': torch finds no CUDA device here")
+    threads = whole("threads", threads)
+    found = product(
+        _each("mode", modes, MODES),
+        [checked_size(size) for size in sizes],
+        [whole("batch", batch) for batch in batches],
+        _each("dtype", dtypes, DTYPES),
+    )
+    return (Setting(*values, threads=threads, device=device) for values in dict.fromkeys(found))
+
+
+def whole(what: str, value: Any, *, least: int = 1, most: int = 65_536) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise BenchError(f"{what} {value!r}: should be an integer from {least} to {most}")
+    return value
+
+
+def _each(what: str, values: Iterable[str], known: Iterable[str]) -> list[str]:
+    found = list(values)
+    for value in found:
+        if value not in known:
+            raise BenchError(f"{what} {value[:80]!r}: should be one of {', '.join(known)}")
+    return found

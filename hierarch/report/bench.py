@@ -1,0 +1,216 @@
+"""The report on a benchmark: what was timed, in what setting, beside whom."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from hierarch.report.tables import Row, markdown, shown_size, table
+from hierarch.spec.base import Pair
+
+LEGEND = (
+    "ms/image: the median over the rounds, over the batch; spread: their interquartile range. "
+    "vs first, vs fastest peer: the median of the ratios round by round, under 1 is faster; a "
+    "peer counts where it runs the same way (eager, compiled) or in a runtime of its own. memory: "
+    "the peak of one call above the model. GEMM: the share of what the faster of two large matrix "
+    "multiplications achieves (torch.mm; a linear layer); a training step counts as 3 forward "
+    "passes. Weights are random, drop path is each network's default."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRow:
+    """One contender in one setting."""
+
+    name: str
+    is_peer: bool
+    execution: str
+    """ "eager", "compiled", or "runtime"."""
+    batch: int
+    seconds: tuple[float, ...]
+    """Of a call over the batch, by round."""
+    vs_first: float
+    """Time over the first contender's: the median of the ratios round by round."""
+    vs_fastest_peer: float | None
+    """The same over the peer with the smallest median that runs the same way, or in a runtime."""
+    memory: int | None
+    """Bytes at the peak of one call, above the model; None where it was not measured."""
+    macs: int | None
+    """Multiply-adds of a call in matrix multiplications, convolutions and attention."""
+    gemm_share: float | None
+    """Of the machine's limit: 1 is as fast as a large matrix multiplication."""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def ms_per_image(self) -> float:
+        return 1000 * self.median / self.batch
+
+    @property
+    def images_per_second(self) -> float:
+        return self.batch / self.median
+
+    @property
+    def spread(self) -> float | None:
+        """Interquartile range over the median, of the times; None for a single round."""
+        if len(self.seconds) < 2:
+            return None
+        first, _, third = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return (third - first) / self.median
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "is_peer": self.is_peer,
+            "execution": self.execution,
+            "ms_per_image": self.ms_per_image,
+            "spread": self.spread,
+            "images_per_second": self.images_per_second,
+            "vs_first": self.vs_first,
+            "vs_fastest_peer": self.vs_fastest_peer,
+            "memory_bytes": self.memory,
+            "gemm_macs": self.macs,
+            "gemm_share": self.gemm_share,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmLimit:
+    """The faster multiplication of two square matrices, timed in the same rotation."""
+
+    operator: str
+    """ "torch.mm", or "linear": the library's own linear layer, oneDNN's where there is one."""
+    side: int
+    seconds: tuple[float, ...]
+
+    @property
+    def gmacs_per_second(self) -> float:
+        return self.side**3 / statistics.median(self.seconds) / 1e9
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "operator": self.operator,
+            "side": self.side,
+            "gmacs_per_second": self.gmacs_per_second,
+            "seconds": list(self.seconds),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSetting:
+    """Everybody in one setting, timed in one rotation."""
+
+    mode: str
+    size: Pair
+    batch: int
+    dtype: str
+    gemm: GemmLimit | None
+    rows: tuple[BenchRow, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "size": list(self.size),
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "gemm": self.gemm and self.gemm.to_data(),
+            "rows": [{**row.to_data(), "seconds": list(row.seconds)} for row in self.rows],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport:
+    """What `hierarch.benchmark` measured."""
+
+    device: str
+    threads: int
+    torch: str
+    rounds: int
+    settings: tuple[BenchSetting, ...]
+    notes: tuple[str, ...] = ()
+    """Why a number is missing."""
+
+    def to_data(self) -> dict[str, Any]:
+        """As `hierarch bench --format json` writes it."""
+        return {
+            "schema_version": 1,
+            "device": self.device,
+            "threads": self.threads,
+            "torch": self.torch,
+            "rounds": self.rounds,
+            "settings": [setting.to_data() for setting in self.settings],
+            "notes": list(self.notes),
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """Flat records for CSV, one per contender and setting."""
+        return [
+            {
+                "mode": setting.mode,
+                "height": setting.size[0],
+                "width": setting.size[1],
+                "batch": setting.batch,
+                "dtype": setting.dtype,
+                **row.to_data(),
+            }
+            for setting in self.settings
+            for row in setting.rows
+        ]
+
+    def render(self) -> RenderableType:
+        """Tables for a terminal."""
+        parts: list[RenderableType] = [Text(self._head())]
+        for setting in self.settings:
+            parts += [Text(f"\n{_heading(setting)}", style="bold"), table(_rows(setting))]
+        parts += [Text(f"\n{LEGEND}"), *map(Text, self.notes)]
+        return Group(*parts)
+
+    def markdown(self) -> str:
+        """The same as Markdown."""
+        parts = [self._head()]
+        for setting in self.settings:
+            parts += [f"**{_heading(setting)}**", markdown(_rows(setting))]
+        return "\n\n".join([*parts, LEGEND, *self.notes])
+
+    def __rich__(self) -> RenderableType:
+        return self.render()
+
+    def _head(self) -> str:
+        return f"{self.device}; {self.threads} threads, torch {self.torch}, {self.rounds} rounds"
+
+
+def _heading(setting: BenchSetting) -> str:
+    what = f"{setting.mode}, {shown_size(setting.size)}, batch {setting.batch}, {setting.dtype}"
+    if not setting.gemm:
+        return what
+    limit = setting.gemm
+    speed = f"{limit.gmacs_per_second:,.1f} GMAC/s"
+    return f"{what}: GEMM limit {speed} ({limit.operator}, side {limit.side})"
+
+
+def _rows(setting: BenchSetting) -> Sequence[Row]:
+    return [
+        {
+            "name": row.name,
+            "runs": row.execution,
+            "ms/image": f"{row.ms_per_image:,.2f}",
+            "spread": _percent(row.spread),
+            "images/s": f"{row.images_per_second:,.1f}",
+            "vs first": f"{row.vs_first:.3f}",
+            "vs fastest peer": "-" if row.vs_fastest_peer is None else f"{row.vs_fastest_peer:.3f}",
+            "memory (MB)": "-" if row.memory is None else f"{row.memory / 1e6:,.1f}",
+            "GEMM": _percent(row.gemm_share),
+        }
+        for row in setting.rows
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
