@@ -121,6 +121,15 @@ def test_a_table_unlike_its_stages_is_not_resized_unsaid():
     assert hierarch.from_checkpoint(state, name="asked for").spec.name == "asked for"
 
 
+def test_what_is_assumed_and_what_is_resampled_is_logged(caplog):
+    state = hierarch.export_weights(hierarch.build(NETWORKS["swin"]), layout="timm")
+    hierarch.from_checkpoint(state)
+    [assumed] = caplog.messages
+    assert assumed.endswith("trained at is the least that needs no padding")
+    hierarch.from_checkpoint(state, stem={"type": "patch_embed", "in_chans": 1})
+    assert "stem.proj.weight: 8x3x4x4 to 8x1x4x4, summed" in caplog.messages[-1]
+
+
 # conversions
 
 
@@ -200,6 +209,45 @@ def test_an_incomplete_checkpoint_is_not_converted(tmp_path, checkpoint):
         hierarch.convert_weights(state, tmp_path / "out.pth", layout="timm")
     with pytest.raises(WeightsError, match=r"should end in .safetensors, .pth, .pt or .bin"):
         hierarch.convert_weights(checkpoint, tmp_path / "out.zip", layout="timm")
+
+
+def rectangular(network):
+    cycle = [entry | {"window_size": [2, 4], "shift_size": 0} for entry in network["mixer"]]
+    return network | {"mixer": cycle}
+
+
+UNTOLD = {
+    "swin v2": NETWORKS["swin v2"],
+    "windows of no square": rectangular(NETWORKS["swin"]),
+    "two presets": hierarch.load("poolformer_v2_s12").to_data(),
+}
+"""Networks whose spec timm's weights do not tell, though nothing of it is missing."""
+
+
+@pytest.mark.parametrize("case", UNTOLD)
+def test_an_untold_network_is_converted_whole_or_not_at_all(tmp_path, case):
+    model = perturb(hierarch.build(UNTOLD[case]))
+    state = hierarch.export_weights(model, layout="timm")
+    out = tmp_path / "out.pth"
+    assert hierarch.convert_weights(state, out, layout="hierarch").spec is None
+    found = torch.load(out)
+    assert found.keys() == model.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+    out.unlink()
+    for name in [n for n in state if "norm1" in n or n.endswith("fc2.bias")][-2:]:
+        with pytest.raises(WeightsError):
+            hierarch.convert_weights(
+                {n: t for n, t in state.items() if n != name}, out, layout="hierarch"
+            )
+        with pytest.raises(WeightsError):
+            hierarch.convert_weights(state | {name: torch.ones(3)}, out, layout="hierarch")
+    assert not out.exists()
+
+
+def test_a_layout_that_needs_the_spec_asks_for_it(tmp_path):
+    state = hierarch.export_weights(hierarch.build(NETWORKS["swin v2"]), layout="timm")
+    with pytest.raises(WeightsError, match="window_size=8; or give the spec"):
+        hierarch.convert_weights(state, tmp_path / "out.pth", layout="torchvision")
 
 
 PEAK = """

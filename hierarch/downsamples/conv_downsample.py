@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from hierarch.model.convolution import StridedConv
 from hierarch.spec.base import Flag, Pair, tokens
-from hierarch.spec.convolution import strided
+from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.parts import DownsampleSpec, NormSpec
 from hierarch.spec.registry import PartOf, register
-
-Length = Annotated[int, Strict(), Field(ge=1, le=64)]
 
 
 @register
@@ -32,7 +29,7 @@ class ConvDownsampleSpec(DownsampleSpec):
     """Tokens along a side of the kernel."""
     stride_size: Length = 2
     """Tokens from one that comes out to the next."""
-    padding: Annotated[int, Strict(), Field(ge=0, le=64)] = 0
+    padding: Padding = 0
     """Zeros around the map."""
     bias: Flag = True
     """A bias of the convolution."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field, Strict
+
 from hierarch.spec.base import Pair, ceil_div
+
+Length = Annotated[int, Strict(), Field(ge=1, le=64)]
+"""Of a kernel or a stride, along a side."""
+Padding = Annotated[int, Strict(), Field(ge=0, le=64)]
 
 
 def reach(n: int, *, kernel_size: int, padding: int) -> int:

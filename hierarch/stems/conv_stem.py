@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from hierarch.model.convolution import StridedConv
 from hierarch.spec.base import Flag, Pair, tokens
-from hierarch.spec.convolution import strided
+from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.parts import NormSpec, StemSpec
 from hierarch.spec.registry import PartOf, register
-
-Length = Annotated[int, Strict(), Field(ge=1, le=64)]
 
 
 @register
@@ -33,7 +31,7 @@ class ConvStemSpec(StemSpec):
     """Pixels along a side of the kernel."""
     stride_size: Length = 4
     """Pixels from one token to the next."""
-    padding: Annotated[int, Strict(), Field(ge=0, le=64)] = 2
+    padding: Padding = 2
     """Zeros around the image."""
     in_chans: Annotated[int, Strict(), Field(ge=1, le=1024)] = 3
     """Channels of the image."""

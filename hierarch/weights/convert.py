@@ -62,12 +62,11 @@ def convert_weights(
     """
     checkpoint = read(source)
     found = recognize(checkpoint.tensors, source_layout)
-    known, assumed = _spec(checkpoint, found, spec, window_size, needed=needs_spec(layout))
+    known, assumed, like = _spec(checkpoint, found, spec, window_size, needed=needs_spec(layout))
     ours = found.ours()
     for name, tensor in ours.items():
         check_numbers(name, tensor)
-    if known:
-        _check_whole(found, ours, known)
+    _check_whole(found, ours, like)
     tensors = renamed(ours, known, layout)
     save(path, tensors, known, layout)
     _, foreign = from_theirs(found.layout.rows, found.tensors)
@@ -89,17 +88,20 @@ def _spec(
     window_size: int | Pair | None,
     *,
     needed: bool,
-) -> tuple[BackboneSpec | None, tuple[str, ...]]:
-    """The network's spec, and what is assumed in it."""
+) -> tuple[BackboneSpec | None, tuple[str, ...], BackboneSpec]:
+    """The network's spec, what is assumed in it, and one whose weights have the same shapes."""
     if given is not None:
-        return load(given), ()
+        known = load(given)
+        return known, (), known
     try:
         inferred = infer_from(checkpoint, found, window_size)
-    except Untold:
-        if needed:
-            raise
-        return None, ()
-    return inferred.spec, inferred.assumed
+        return inferred.spec, inferred.assumed, inferred.spec
+    except Untold as untold:
+        if not needed and untold.like:
+            return None, (), untold.like
+        if not needed and untold.window:
+            return None, (), infer_from(checkpoint, found, untold.window).spec
+        raise WeightsError(f"{untold}; or give the spec") from None
 
 
 def _check_whole(found: Recognized, ours: Mapping[str, Tensor], spec: BackboneSpec) -> None:

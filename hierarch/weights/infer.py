@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized, recognize
 from hierarch.weights.shapes import Shapes, Untold
 from hierarch.weights.swin import SwinShapes
+
+LOGGER = logging.getLogger("hierarch")
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def from_checkpoint(
     """Build the network whose weights these are, and load them; in eval mode.
 
     Keywords override fields of the spec, as in `build`: `head=None` for a feature extractor. What
-    an override makes `load_weights` resample, its own report says: use it and `build`. What
-    is assumed where the weights do not tell, `infer` says. Raises `WeightsError`, as `infer` and
+    is assumed where the weights do not tell, and what an override makes `load_weights` resample,
+    is logged as a warning (of the logger "hierarch"). Raises `WeightsError`, as `infer` and
     `load_weights` do, and `SpecError` for an override that is none.
     """
     inferred = infer(source, layout=layout, window_size=window_size)
@@ -93,6 +96,8 @@ def from_checkpoint(
             f"the checkpoint's blocks differ from each other: {report.resampled[0]} was needed; "
             "build the model from a spec, and read the checkpoint with load_weights"
         )
+    for sentence in (*inferred.assumed, *report.resampled):
+        LOGGER.warning("%s: %s", inferred.spec.name, sentence)
     return model.eval()
 
 
@@ -118,7 +123,8 @@ def _like_a_preset(found: Recognized, shapes: Shapes) -> tuple[dict[str, Any], l
     raise Untold(
         f"the spec of this {found.layout.name} checkpoint cannot be told: it is no Swin, and "
         f"{which} weights of these names and shapes; build the model from a spec, and read the "
-        "checkpoint with load_weights"
+        "checkpoint with load_weights",
+        like=next(iter(fitting), None),
     )
 
 

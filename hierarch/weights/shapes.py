@@ -7,12 +7,23 @@ import re
 import torch
 
 from hierarch.errors import WeightsError
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Pair
 
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
 
 class Untold(WeightsError):
     """Of a checkpoint that may well be whole: its weights do not tell what the spec has to say."""
+
+    def __init__(
+        self, message: str, *, window: Pair | None = None, like: BackboneSpec | None = None
+    ) -> None:
+        super().__init__(message)
+        self.window = window
+        """A window with which a network has weights of these shapes, as others do."""
+        self.like = like
+        """A network with weights of these shapes, as others have."""
 
 
 class Shapes(dict[str, torch.Size]):

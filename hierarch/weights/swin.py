@@ -111,10 +111,13 @@ class SwinShapes:
             side = math.isqrt(rows)
             if side**2 == rows and side % 2:
                 return (side + 1) // 2, (side + 1) // 2
-            kind = Untold if rows % 2 else WeightsError  # no window has an even number of offsets
-            raise kind(
-                f"stage {i}: its position table has {rows} rows, which no square window has; say "
-                "which it is with window_size=(height, width)"
+            said = f"stage {i}: its position table has {rows} rows, which no square window has"
+            if rows % 2 == 0:  # nor any other: offsets are odd in number on both axes
+                raise WeightsError(said)
+            h, w = _sides(rows)
+            raise Untold(
+                f"{said}; say which it is with window_size=(height, width)",
+                window=((h + 1) // 2, (w + 1) // 2),
             )
         coordinates = self._coordinates(i)
         if coordinates is not None:
@@ -127,7 +130,8 @@ class SwinShapes:
             return given
         raise Untold(
             f"the window cannot be told from a {self.found.layout.name} checkpoint of Swin V2, "
-            "whose position bias fits any; say which it is with window_size=8"
+            "whose position bias fits any; say which it is with window_size=8",
+            window=(8, 8),
         )
 
     def _square(self, i: int, size: int) -> Pair:
@@ -139,7 +143,8 @@ class SwinShapes:
         if side**2 != size:
             raise Untold(
                 f"stage {i}: its window has {size} tokens and is no square; say which it is with "
-                "window_size=(height, width)"
+                "window_size=(height, width)",
+                window=_sides(size),
             )
         return side, side
 
@@ -213,3 +218,9 @@ class SwinShapes:
     def _assume(self, sentence: str) -> None:
         if sentence not in self.assumed:
             self.assumed.append(sentence)
+
+
+def _sides(area: int) -> Pair:
+    """The sides of the rectangle of this area that is nearest to a square."""
+    short = next(side for side in range(math.isqrt(area), 0, -1) if area % side == 0)
+    return short, area // short
