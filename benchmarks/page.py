@@ -13,6 +13,7 @@ from typing import Any
 from settings import SETTINGS, Goal
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTES = ROOT / "benchmarks" / "notes.md"
 
 
 def page(data: dict[str, Any]) -> str:
@@ -29,6 +30,9 @@ def page(data: dict[str, Any]) -> str:
     for setting in SETTINGS:
         if setting.name in found:
             parts += _section(setting.title, found[setting.name])
+    parts.append(NOTES.read_text(encoding="utf-8").strip())
+    if "profile" in data:
+        parts += ["- `python benchmarks/profile.py`", data["profile"]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,8 +63,8 @@ def _verdict(goal: Goal, value: float | None) -> tuple[str, str]:
 
 
 def _section(title: str, found: dict[str, Any]) -> list[str]:
-    # no `console` fences: those are run as tests
-    parts = [f"## {title}", "```text\n" + "\n".join(found["commands"]) + "\n```"]
+    # no fences: those are run as tests
+    parts = [f"## {title}", "\n".join(f"- `{command}`" for command in found["commands"])]
     if "error" in found:
         return [*parts, f"Not measured: {found['error']}"]
     lines = [

@@ -59,6 +59,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def profile() -> str:
+    """The table of `profile.py`."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "profile.py")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        script, env=env, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    ).stdout.strip()
+
+
 def result(setting: Setting, quick: bool) -> dict[str, Any]:
     commands = [setting.quick] if quick else setting.commands
     here: dict[str, Any] = {"name": setting.name, "commands": list(commands)}
@@ -83,6 +92,9 @@ def main() -> None:
         if "error" in found:
             print(f"  {found['error']}", file=sys.stderr)
         # after each, so that what took an hour is not lost with what comes after it
+        args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if not (args.quick or args.only):
+        data["profile"] = profile()
         args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     sys.exit(any("error" in found for found in data["settings"]))
 

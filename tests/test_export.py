@@ -55,11 +55,12 @@ def test_compiled_is_eager_with_its_gradients(model):
     assert_same(outputs_and_gradients(model, images, compiled), expected)
 
 
-def test_compiled_in_training_with_checkpointing():
+@pytest.mark.parametrize("per", ["block", "stage"])
+def test_compiled_in_training_with_checkpointing(per):
     model = perturb(hierarch.build(tiny(stages=STAGES[:1], head=HEAD))).train()
     images = noise(2, 3, 37, 50)
     expected = outputs_and_gradients(model, images, model)
-    model.set_grad_checkpointing()
+    model.set_grad_checkpointing(per=per)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert_same(outputs_and_gradients(model, images, compiled), expected)
 
@@ -74,6 +75,54 @@ def test_compiled_once_for_changing_sizes(mixer):
             for batch, height, width in [(3, 83, 90), (2, 97, 131)]:
                 images = noise(batch, 3, height, width)
                 assert_same(compiled(images), model(images))
+
+
+class Graphs(list):
+    """A compiler that runs the graphs as they are, and keeps them."""
+
+    def __call__(self, graph, inputs):
+        self.append(graph)
+        return graph.forward
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention", "window_mlp"])
+def test_one_program_serves_all_sizes_of_several_windows(mixer):
+    regular = {"type": mixer, "head_dim": 4, "window_size": 7}
+    spec = tiny(head=HEAD) | {"mixer": [regular, regular | {"shift_size": 3}]}
+    spec["stages"] = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 2}]
+    model, graphs = perturb(hierarch.build(spec)), Graphs()
+    compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)
+    several = [(384, 512), (224, 224), (256, 256), (320, 320), (64, 96), (736, 1312)]
+    # what a patch or a merging pads to is told apart, and a map of one window
+    with torch.no_grad():
+        for sizes, count in [(several, 1), ([(75, 101), (75, 101)], 2), ([(32, 40)], 3)]:
+            for height, width in sizes:
+                images = noise(2, 3, height, width)
+                assert_same(compiled(images), model(images))
+            assert len(graphs) == count
+
+
+def as_large_as_the_attention_maps(graph, *, windows, tokens):
+    """Nodes of a graph, attention aside, that hold a number per window and pair of its tokens."""
+    nodes = [n for n in graph.nodes if n.op == "call_function"]
+    values = [n.meta.get("example_value", n.meta.get("val")) for n in nodes]
+    tensors = [x for x in values if isinstance(x, torch.Tensor)]
+    assert len(tensors) > 20
+    return [x.shape for x in tensors if x.numel() >= windows * tokens**2]
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_masks_do_not_grow_with_the_image(mixer, dynamic):
+    layer = shifted_block(mixer, window_size=7, shift_size=3).stages[0].blocks[0].mixer
+    x, graphs = noise(2, 70, 80, 8), Graphs()
+    limits = {"windows": 10 * 12, "tokens": 49}  # a token of a window has 24 numbers at most
+    with torch.no_grad():
+        compiled = torch.compile(layer, backend=graphs, fullgraph=True, dynamic=dynamic)
+        assert_same(compiled(x), layer(x))
+        assert as_large_as_the_attention_maps(graphs[0].graph, **limits) == []
+        exported = torch.export.export(layer, (x,))
+    assert as_large_as_the_attention_maps(exported.graph, **limits), "an export has such a mask"
 
 
 # torch.export: one program for every batch and every size

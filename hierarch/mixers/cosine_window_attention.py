@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hierarch.model.attention import Masks, attention
 from hierarch.model.cut import Cut, Kind, shifted_cut
 from hierarch.model.layers import Linear
+from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.relative_position import relative_position_index
-from hierarch.model.shifted_windows import in_windows, kind_masks
+from hierarch.model.shifted_windows import KindMasks, in_windows, remembered_masks
 from hierarch.spec.base import Flag, Pair, Side, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, fit, slots
@@ -100,8 +101,8 @@ class CosineWindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         window, shift = self.fit((x.shape[1], x.shape[2]))
-        bias = self.position_bias(window)
-        return in_windows(x, self.attend, window=window, shift=shift, bias=bias)
+        masks = self.masks(window, shift, like=x)
+        return in_windows(x, self.attend, window=window, shift=shift, masks=masks)
 
     def fit(self, grid: Pair) -> tuple[Pair, Pair]:
         """The window and the shift on this grid."""
@@ -113,12 +114,15 @@ class CosineWindowAttention(nn.Module):
         return shifted_cut(grid, *self.fit(grid))
 
     def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
-        masks = self.memo.get(
-            (cut.window, cut.shift, windows.dtype),
-            list(self.cpb_mlp.parameters()),
-            lambda: kind_masks(self.position_bias(cut.window), cut.window, cut.shift, like=windows),
-        )
+        masks = self.masks(cut.window, cut.shift, like=windows)
         return self.attend(windows, [(count, masks[kind]) for kind, count in counts])
+
+    def masks(self, window: Pair, shift: Pair, *, like: Tensor) -> KindMasks:
+        """What to add to the logits of a window of each kind."""
+        weights = list(self.cpb_mlp.parameters())
+        return remembered_masks(
+            self.memo, weights, lambda: self.position_bias(window), window, shift, like=like
+        )
 
     def attend(self, x: Tensor, masks: Masks) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
@@ -135,20 +139,21 @@ class CosineWindowAttention(nn.Module):
         return out
 
     def position_bias(self, window: Pair) -> Tensor:
-        """The continuous position bias of a window: (1, heads, N, N), from 0 to 16."""
+        """The continuous position bias of a window: (1, heads, N, N or more), from 0 to 16."""
         like = self.logit_scale
-        offsets = log_offsets(window, pair(self.spec.pretrained_window_size or window))
-        table = self.cpb_mlp(offsets.to(device=like.device, dtype=like.dtype))
-        index = relative_position_index(window).to(table.device)
+        unit = pair(self.spec.pretrained_window_size or window)
+        offsets = log_offsets(window, unit, device=like.device)
+        table = self.cpb_mlp(offsets.to(like.dtype))
+        index = relative_position_index(window, device=like.device)
         bias = MAX_BIAS * torch.sigmoid(table[index])
-        return rearrange(bias, "n m heads -> 1 heads n m")
+        return aligned(rearrange(bias, "n m heads -> heads n m"))[None]
 
     def extra_repr(self) -> str:
         spec = self.spec
         return f"window_size={spec.window_size}, shift_size={spec.shift_size}"
 
 
-def log_offsets(window: Pair, unit: Pair) -> Tensor:
+def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
 
     `unit` is the window they were learned at.
@@ -157,7 +162,7 @@ def log_offsets(window: Pair, unit: Pair) -> Tensor:
     for side, learned in zip(window, unit, strict=True):
         edge: Any = torch.sym_max(learned - 1, 1)
         # published: scaled to 8 at the window's edge, then log2, over log2 of 8
-        spread = torch.arange(1 - side, side, dtype=torch.float32, device="cpu") * 8 / edge
+        spread = torch.arange(1 - side, side, dtype=torch.float32, device=device) * 8 / edge
         axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
     y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([y, x], dim=-1).flatten(0, 1)

@@ -6,15 +6,14 @@ whole map. A cycle of window_attention and grid_attention mixes as MaxViT does, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.cut import Cut, Kind, dilated
+from hierarch.model.cut import Cut, dilated
 from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.model.windows import copied, pad, pad_to_multiple
+from hierarch.model.windows import copied, pad, pad_to_windows
 from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
@@ -76,15 +75,13 @@ class GridAttention(RelativeSelfAttention):
         rows, columns = map(dilated, grid, self.window_size)
         return Cut(rows, columns)
 
-    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
-        return self.attend(windows, [(len(windows), self.position_bias())])
-
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
-        x = pad_to_multiple(x, self.window_size)
+        x = pad_to_windows(x, self.window_size)
         padded = (x.shape[1], x.shape[2])
         grids = spread(x, self.window_size)
-        x = self.attend(grids, [(grids.shape[0], self.position_bias())])
+        (mask,) = self.masks(self.window_size, (0, 0), like=x).values()
+        x = self.attend(grids, [(grids.shape[0], mask)])
         x = gather(x, self.window_size, padded)
         return pad(x, bottom=h - padded[0], right=w - padded[1])
 

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.attention import SelfAttention
+from hierarch.model.masks import aligned, fitted
 from hierarch.model.relative_position import PositionBias
 from hierarch.spec.base import Flag, Kernel, Pair, tokens
 from hierarch.spec.registry import register
@@ -89,18 +90,20 @@ class NeighborhoodAttention(SelfAttention):
         rows, columns = (neighbors(n, self.kernel_size, device=x.device) for n in (h, w))
         index = over_both_axes(rows * w, columns)
         bias = self.position_bias(rows, columns)
-        mask = None if bias is None else bias.repeat(b, 1, 1, 1).to(q.dtype)
+        keys = index.shape[1]
+        mask = None if bias is None else fitted(bias.repeat(b, 1, 1, 1), q, keys=keys)
         mixed = F.scaled_dot_product_attention(q[:, :, None], k[:, index], v[:, index], mask)
         return self.join(rearrange(mixed, "(b heads) n 1 d -> b heads n d", b=b)).view_as(x)
 
     def position_bias(self, rows: Tensor, columns: Tensor) -> Tensor | None:
-        """What to add to the logits, by how far a key lies from its query: (heads, N, 1, K*K)."""
+        """What to add to the logits, by how far a key lies from its query:
+        (heads, N, 1, K*K or more)."""
         if self.relative_position_bias_table is None:
             return None
         last = self.kernel_size - 1
         dy, dx = (offsets(n) + last for n in (rows, columns))
         bias = self.relative_position_bias_table[over_both_axes(dy * (2 * last + 1), dx)]
-        return rearrange(bias, "n k heads -> heads n 1 k")
+        return aligned(rearrange(bias, "n k heads -> heads n k"))[:, :, None]
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}"

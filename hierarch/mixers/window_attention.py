@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.cut import Cut, Kind, shifted_cut
-from hierarch.model.memo import Memo
+from hierarch.model.cut import Cut, shifted_cut
 from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.model.shifted_windows import in_windows, kind_masks
+from hierarch.model.shifted_windows import in_windows
 from hierarch.spec.base import Flag, Pair, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit, slots
@@ -79,29 +77,18 @@ class WindowAttention(RelativeSelfAttention):
         )
         self.shift_size = shift_size
         self.small_map = small_map
-        self.memo = Memo()
 
     def forward(self, x: Tensor) -> Tensor:
         window, shift = self.fit((x.shape[1], x.shape[2]))
-        bias = self.bias_of(window)
-        return in_windows(x, self.attend, window=window, shift=shift, bias=bias)
+        masks = self.masks(window, shift, like=x)
+        return in_windows(x, self.attend, window=window, shift=shift, masks=masks)
 
     def fit(self, grid: Pair) -> tuple[Pair, Pair]:
         """The window and the shift on this grid."""
         return fit(grid, self.window_size, self.shift_size, self.small_map, minimum=torch.sym_min)
 
     def bias_of(self, window: Pair) -> Tensor | None:
-        """(1, heads, N, N)"""
         return self.position_bias(window if self.small_map.startswith("clamp") else None)
 
     def cut(self, grid: Pair) -> Cut:
         return shifted_cut(grid, *self.fit(grid))
-
-    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
-        table = self.relative_position_bias_table
-        masks = self.memo.get(
-            (cut.window, cut.shift, windows.dtype),
-            [] if table is None else [table],
-            lambda: kind_masks(self.bias_of(cut.window), cut.window, cut.shift, like=windows),
-        )
-        return self.attend(windows, [(count, masks[kind]) for kind, count in counts])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.inference import eager, is_hooked
 from hierarch.model.layers import Linear
-from hierarch.model.recomputing import recomputing_attention
+from hierarch.model.masks import fitted
+from hierarch.model.recomputing import recomputing_attention, trained_attention
+from hierarch.model.training import trains
 
 Masks = Sequence[tuple[int, Tensor | None]]
-"""What is added to the logits, (1 or B, heads or 1, N, N), and for how many sequences."""
+"""What is added to the logits, (1 or B, heads or 1, N, N or more), and for how many sequences."""
 
 
 class SelfAttention(nn.Module):
@@ -27,7 +32,20 @@ class SelfAttention(nn.Module):
 
     def attend(self, x: Tensor, masks: Masks) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
+        added = [(count, mask) for count, mask in masks if mask is not None]
+        if len(added) == len(masks) and self._is_trained_whole(x):
+            return trained_attention(x, self.num_heads, self.qkv, self.proj, added)
         return self.join(attention(self.split(x), masks))
+
+    def _is_trained_whole(self, x: Tensor) -> bool:
+        """Whether a gradient by all of it is wanted, and nobody looks inside."""
+        linears = (self.qkv, self.proj)
+        return trains(x, self.qkv.weight) and all(
+            type(layer) is Linear
+            and not is_hooked(layer)
+            and all(weight.requires_grad for weight in layer.parameters())
+            for layer in linears
+        )
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
@@ -43,16 +61,15 @@ class SelfAttention(nn.Module):
 def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None = None) -> Tensor:
     """Queries, keys and values, (B, heads, N, d) each -> (B, heads, N, d)."""
     q, k, v = qkv
-    if len(masks) == 1:
-        return _attention(q, k, v, masks[0][1], scale)
-    counts = [count for count, _ in masks]
-    parts = zip(q.split(counts), k.split(counts), v.split(counts), masks, strict=True)
-    return torch.cat([_attention(q, k, v, mask, scale) for q, k, v, (_, mask) in parts])
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    mask = None if mask is None else mask.to(q.dtype)
-    if mask is not None and mask.requires_grad and q.device.type == "cpu":
-        return recomputing_attention(q, k, v, mask, scale)
+    added = [
+        (count, mask if mask is None else fitted(mask, q, keys=k.shape[2])) for count, mask in masks
+    ]
+    if eager(q) and any(mask is not None and mask.requires_grad for _, mask in added):
+        return recomputing_attention(qkv, cast(Sequence[tuple[int, Tensor]], added), scale)
     # four dimensions: with five, torch takes the slow path, and ONNX refuses
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    attend = partial(F.scaled_dot_product_attention, scale=scale)
+    if len(added) == 1:
+        return attend(q, k, v, attn_mask=added[0][1])
+    counts = [count for count, _ in added]
+    parts = zip(q.split(counts), k.split(counts), v.split(counts), added, strict=True)
+    return torch.cat([attend(q, k, v, attn_mask=mask) for q, k, v, (_, mask) in parts])

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from hierarch.model.block import Block
 from hierarch.model.head import Head
+from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.position import AbsolutePosition
+from hierarch.model.side_by_side import side_by_side, threads_for
 from hierarch.model.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
@@ -80,6 +82,19 @@ class Backbone(nn.Module):
         return Head(self.num_features, head, norm=self._head_norm())
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not self.training and unwatched(images) and self._streams(images):
+            threads = threads_for(images)
+            if threads > 1:
+                return side_by_side(self._forward, images, threads)
+        return self._forward(images)
+
+    def _streams(self, images: Tensor) -> bool:
+        """Whether nothing but the output is looked at, and no image's depends on another."""
+        return not any(map(is_hooked, self.modules())) and all(
+            stage.streams(images) for stage in self._stages()
+        )
+
+    def _forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.spec.head:
             return self.forward_head(self.forward_features(images))
         maps, outputs = self._maps(images), self.spec.outputs
@@ -170,14 +185,22 @@ class Backbone(nn.Module):
                 names |= {f"{prefix}.{name}" for name in mixer.no_weight_decay}
         return names & {name for name, _ in self.named_parameters()}
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping what is inside it."""
+    def set_grad_checkpointing(
+        self, enable: bool = True, per: Literal["block", "stage"] = "block"
+    ) -> None:
+        """Recompute each block, or each stage, in the backward pass instead of keeping what is
+        inside it. By stages less is kept from the forward pass, and more at once in the backward.
+
+        Raises `ValueError` for any other `per`.
+        """
+        if per not in ("block", "stage"):
+            raise ValueError(f"per={per!r} should be 'block' or 'stage'")
         for stage in self._stages():
-            stage.grad_checkpointing = enable
+            stage.grad_checkpointing = per if enable else None
 
     def set_tile_size(self, tokens: int | None) -> None:
         """How many tokens inference on a CPU takes through a block together, where the block's
-        mixer works in windows (1,536 by default); None for the whole map at once.
+        mixer works in windows (1,568 by default); None for the whole map at once.
 
         Raises `ValueError` for a number below 1. The output does not depend on it.
         """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from hierarch.model.inference import unwatched
-from hierarch.model.streaming import TILE, streamed
+from hierarch.model.inference import eager, is_hooked, unwatched
+from hierarch.model.streaming import TILE, WindowMixer, gathered, streamed
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
 
@@ -22,9 +24,9 @@ class Block(nn.Module):
     def __init__(self, stage: StagePlan, mixer: MixerSpec) -> None:
         super().__init__()
         self.mixer = mixer.build(stage.dim)
-        self.streams = mixer.independent_windows and stage.norm.per_token
+        self.in_windows = mixer.independent_windows and stage.norm.per_token
         self.tile: int | None = TILE
-        """Tokens that are streamed together; None for the whole map at once."""
+        """About how many tokens are streamed together; None for the whole map at once."""
 
     @abstractmethod
     def before(self, x: Tensor) -> Tensor:
@@ -35,10 +37,30 @@ class Block(nn.Module):
         """(..., C), twice -> (..., C): what becomes of the input and of what the mixer made."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.tile and self.streams and not self.training and unwatched(x) and self._unhooked():
-            return streamed(self, x, tile=self.tile)
-        return self.after(x, self.mixer(self.before(x)))
+        if self.streams(x):
+            return streamed([self], x)
+        read = self.before(x)
+        if self._gathers(x):
+            return self.after(x, gathered(cast(WindowMixer, self.mixer), read))
+        return self.after(x, self.mixer(read))
 
-    def _unhooked(self) -> bool:
-        """Whether nobody looks at a module inside, who should see whole maps."""
-        return not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+    def streams(self, x: Tensor) -> bool:
+        """Whether this input is taken through the block a few windows at a time."""
+        return (
+            self.in_windows
+            and self.tile is not None
+            and not self.training
+            and unwatched(x)
+            and isinstance(self.mixer, WindowMixer)
+            and not any(map(is_hooked, self.modules()))
+        )
+
+    def _gathers(self, x: Tensor) -> bool:
+        """Whether its windows are taken out of this input in one step, for a gradient."""
+        return (
+            self.in_windows
+            and torch.is_grad_enabled()
+            and eager(x)
+            and isinstance(self.mixer, WindowMixer)
+            and not any(map(is_hooked, self.mixer.modules()))
+        )

@@ -12,75 +12,98 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierarch.model.windows import is_zero
 from hierarch.spec.base import Pair, ceil_div, tokens
 
 PADDING = -1
 Kind = tuple[bool, bool]
 """Whether a window is the last of its column, and the last of its row, of a shifted grid."""
+Axis = tuple[tuple[int, ...], ...]
+"""The places along an axis that each window holds."""
+Order = tuple[Tensor, list[tuple[Kind, int]]]
+"""(windows, h*w): the tokens of every window; and how many windows there are of each kind."""
 
 
-def shifted(size: int, window: int, shift: int) -> Tensor:
-    """(windows, window): the places that slots hold on an axis that is rolled by -shift."""
+def shifted(size: int, window: int, shift: int) -> Axis:
+    """The places that slots hold on an axis that is rolled by -shift."""
     count = ceil_div(size, window)
-    places = (torch.arange(count * window) + shift) % (count * window)
-    return places.masked_fill(places >= size, PADDING).view(count, window)
+    places = ((slot + shift) % (count * window) for slot in range(count * window))
+    return _windows([place if place < size else PADDING for place in places], window)
 
 
-def led(size: int, window: int, lead: int) -> Tensor:
-    """(windows, window): the same on an axis with `lead` zeros before it."""
+def led(size: int, window: int, lead: int) -> Axis:
+    """The same on an axis with `lead` zeros before it."""
     count = ceil_div(lead + size, window)
-    places = torch.arange(count * window) - lead
-    return places.masked_fill((places < 0) | (places >= size), PADDING).view(count, window)
+    places = range(-lead, count * window - lead)
+    return _windows([place if 0 <= place < size else PADDING for place in places], window)
 
 
-def dilated(size: int, window: int) -> Tensor:
-    """(windows, window): the same where a window takes every (size / window)th place."""
+def dilated(size: int, window: int) -> Axis:
+    """The same where a window takes every (size / window)th place."""
     count = ceil_div(size, window)
-    places = torch.arange(count * window)
-    return places.masked_fill(places >= size, PADDING).view(window, count).T
+    padded = [place if place < size else PADDING for place in range(count * window)]
+    return tuple(tuple(padded[first::count]) for first in range(count))
+
+
+def _windows(places: Sequence[int], window: int) -> Axis:
+    return tuple(tuple(places[i : i + window]) for i in range(0, len(places), window))
 
 
 @dataclass(frozen=True)
 class Cut:
     """A grid cut into windows."""
 
-    rows: Tensor
-    """(nH, h): the rows that each row of windows holds; `PADDING` for none."""
-    columns: Tensor
-    """(nW, w)"""
+    rows: Axis
+    """The rows that each row of windows holds; `PADDING` for none."""
+    columns: Axis
     shift: Pair = (0, 0)
     """By how much it is rolled; on an axis that is, the last window is of a kind of its own."""
 
     @property
     def window(self) -> Pair:
-        return self.rows.shape[1], self.columns.shape[1]
+        return len(self.rows[0]), len(self.columns[0])
 
-    def order(self, batch: int, grid: Pair) -> tuple[Tensor, list[tuple[Kind, int]]]:
-        """(windows, h*w): the tokens of every window in a batch of flat grids, kind after kind;
-        and how many windows there are of each kind."""
-        height, width = grid
-        first = torch.arange(batch).view(-1, 1, 1, 1, 1) * (height * width)
+    @property
+    def pads(self) -> bool:
+        """Whether there are places that hold no token."""
+        return any(PADDING in places for axis in (self.rows, self.columns) for places in axis)
+
+    def order(self, batch: int, grid: Pair) -> Order:
+        """The windows of a batch of flat grids, kind after kind."""
+        (height, width), size = grid, tokens(self.window)
+        y, x = torch.tensor(self.rows)[:, None, :, None], torch.tensor(self.columns)[:, None]
+        places = y * width + x
+        if self.pads:
+            places = places.masked_fill((y < 0) | (x < 0), PADDING)
         found, counts = [], []
-        for last_row, rows in _kinds(self.rows, self.shift[0]):
-            for last_column, columns in _kinds(self.columns, self.shift[1]):
-                y, x = rows[:, None, :, None], columns[None, :, None, :]
-                place = torch.where((y < 0) | (x < 0), PADDING, y * width + x)
-                index = torch.where(place < 0, PADDING, place + first)
-                found.append(index.reshape(-1, tokens(self.window)))
+        for last_row, rows in _kinds(len(self.rows), self.shift[0]):
+            for last_column, columns in _kinds(len(self.columns), self.shift[1]):
+                kind = places[rows, columns].reshape(-1, size)
+                found.append(_in_each(kind, batch, height * width, self.pads))
                 counts.append(((last_row, last_column), len(found[-1])))
         return torch.cat(found), counts
 
-    def pads(self) -> bool:
-        return bool((self.rows < 0).any() or (self.columns < 0).any())
+
+def _kinds(count: int, shift: int) -> list[tuple[bool, slice]]:
+    """Which windows of an axis are not, or are, the last of a shifted one."""
+    if not shift:
+        return [(False, slice(None))]
+    return [(False, slice(count - 1)), (True, slice(count - 1, count))]
 
 
-def _kinds(axis: Tensor, shift: int) -> list[tuple[bool, Tensor]]:
-    return [(False, axis[:-1]), (True, axis[-1:])] if shift else [(False, axis)]
+def _in_each(places: Tensor, batch: int, area: int, pads: bool) -> Tensor:
+    """(windows, size) -> (batch*windows, size): the same places in each grid of a batch."""
+    if batch == 1:
+        return places
+    moved = places + torch.arange(batch).view(-1, 1, 1) * area
+    if pads:
+        moved = moved.masked_fill(places < 0, PADDING)
+    return moved.view(-1, places.shape[1])
 
 
 def kinds(shift: Pair) -> list[Kind]:
     """The kinds of windows that there can be."""
-    rows, columns = ((False, True) if moved else (False,) for moved in shift)
+    rows, columns = ((False,) if is_zero(moved) else (False, True) for moved in shift)
     return [(row, column) for row in rows for column in columns]
 
 
@@ -99,14 +122,3 @@ def within(counts: Sequence[tuple[Kind, int]], start: int, stop: int) -> list[tu
             found.append((kind, inside))
         first += count
     return found
-
-
-def apart_mask(window: Pair, shift: Pair, kind: Kind) -> Tensor:
-    """(N, N): which tokens of a window of this kind come from different ends of the image."""
-    sides = []
-    for side, moved, last in zip(window, shift, kind, strict=True):
-        end = torch.arange(side) >= (side - moved if last else side)
-        sides.append(end[:, None] != end[None, :])
-    rows, columns = sides
-    either = rows[:, None, :, None] | columns[None, :, None, :]
-    return either.reshape(tokens(window), tokens(window))

@@ -1,4 +1,5 @@
-"""Inference on a CPU, when nothing but the result is wanted: what may then be done differently."""
+"""Running on a CPU when nothing but the result, or its gradient, is wanted: what may then be done
+differently."""
 
 from __future__ import annotations
 
@@ -10,13 +11,12 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 
-def unwatched(x: Tensor) -> bool:
-    """Whether only the values count: on a CPU, with no gradient of either mode, no trace, no
-    compiler, no vmap, and no mode that looks at each operator."""
+def eager(x: Tensor) -> bool:
+    """Whether torch itself runs each operator as it comes, on a CPU: no trace, no compiler, no
+    vmap, no forward gradient, and no mode that looks at each operator."""
     return (
-        type(x) is Tensor
+        type(x) in (Tensor, nn.Parameter)
         and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and torch._C._functorch.peek_interpreter_stack() is None
@@ -26,20 +26,44 @@ def unwatched(x: Tensor) -> bool:
     )
 
 
-def linear(x: Tensor, layer: nn.Linear, activation: nn.Module | None = None) -> Tensor:
-    """(..., C) -> (..., D): a linear layer, and what follows it.
+def unwatched(x: Tensor) -> bool:
+    """Whether only the values count: `eager`, and no gradient."""
+    return not torch.is_grad_enabled() and eager(x)
 
-    Where only the values count, by oneDNN's matrix multiplication with the bias and an exact GELU
-    in it: without it torch first writes the bias to the output, and reads it again for the GELU.
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody looks at what goes into a module, or comes out of it, either way."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    )
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: nn.Module | None = None
+) -> Tensor:
+    """(..., C) -> (..., D): a linear layer, and what follows it, without a gradient.
+
+    Where it can, by oneDNN's matrix multiplication with the bias and an exact GELU in it: without
+    it torch first writes the bias to the output, and reads it again for the GELU.
     """
     fused = {None: "none", "gelu": "gelu"}.get(_name(activation))
-    if fused and _is_onednns(x, layer):
-        rows = x.reshape(-1, x.shape[-1])
-        multiply = torch.ops.mkldnn._linear_pointwise
-        out: Tensor = multiply(rows, layer.weight, layer.bias, fused, [], "none")
-        return out.view(*x.shape[:-1], out.shape[-1])
-    out = F.linear(x, layer.weight, layer.bias)
+    if fused and unwatched(x) and is_onednns(x, weight):
+        return onednn_linear(x, weight, bias, fused)
+    out = F.linear(x, weight, bias)
     return out if activation is None else activation(out)
+
+
+def onednn_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """(..., C) -> (..., D), for what `is_onednns`; it has no gradient."""
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    out: Tensor = multiply(x.reshape(-1, x.shape[-1]), weight, bias, activation, [], "none")
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _name(activation: nn.Module | None) -> str | None:
@@ -50,11 +74,10 @@ def _name(activation: nn.Module | None) -> str | None:
     return "gelu" if exact and not activation._forward_hooks else ""
 
 
-def _is_onednns(x: Tensor, layer: nn.Linear) -> bool:
-    weight = layer.weight
+def is_onednns(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can multiply them."""
     return (
-        unwatched(x)
-        and type(weight) is nn.Parameter
+        type(weight) in (nn.Parameter, Tensor)
         and x.dtype == weight.dtype
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")

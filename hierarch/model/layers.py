@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import linear
+from hierarch.model.inference import is_hooked, linear, unwatched
+from hierarch.model.training import can_repeat, trained_linear, trained_mlp, trains
 
 
 class Linear(nn.Linear):
@@ -21,7 +25,23 @@ class Linear(nn.Linear):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
-        return linear(x, self, activation)
+        if not trains(x, self.weight):
+            return linear(x, self.weight, self.bias, activation)
+        out = trained_linear(x, self.weight, self.bias)
+        return out if activation is None else cast(Tensor, activation(out))
+
+
+class PatchConv(nn.Conv2d):
+    """(B, C, H, W) -> (B, D, H / P, W / P): a convolution as large as its stride, on sizes that it
+    divides. It is a linear layer over each patch, and run as one where a matrix multiplication is
+    the faster way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not unwatched(x):
+            return super().forward(x)
+        h, w = self.stride
+        rows = rearrange(x, "b c (nh h) (nw w) -> b nh nw (c h w)", h=h, w=w)
+        return rearrange(linear(rows, self.weight.flatten(1), self.bias), "b h w c -> b c h w")
 
 
 class Mlp(nn.Module):
@@ -41,6 +61,26 @@ class Mlp(nn.Module):
         out: Tensor = self.drop(self.fc2(x))
         return out
 
+    def is_trained_whole(self) -> bool:
+        """Whether it is two linear layers and an activation, all trained, and seen by nobody."""
+        linears = type(self.fc1) is Linear and type(self.fc2) is Linear
+        trained = all(weight.requires_grad for weight in self.parameters())
+        return linears and trained and not self.drop.p and not any(map(is_hooked, self.modules()))
+
+
+def mlp_of(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """(..., C) -> (..., C): an MLP of a norm's output, with less kept for the backward pass than
+    by calling one after the other, where that makes no other difference."""
+    norm = norm or nn.Identity()
+    if (
+        type(mlp) is Mlp
+        and trains(x, mlp.fc1.weight)
+        and mlp.is_trained_whole()
+        and can_repeat(norm, mlp.act)
+    ):
+        return trained_mlp(x, norm, mlp.fc1, mlp.act, mlp.fc2)
+    return cast(Tensor, mlp(norm(x)))
+
 
 class DropPath(nn.Module):
     """Drops a residual branch, image by image, in training (Huang et al. 2016, arXiv:1603.09382).
@@ -57,7 +97,7 @@ class DropPath(nn.Module):
             return x
         keep = 1 - self.rate
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
-        return x * mask / keep
+        return x * mask.div_(keep)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"

@@ -6,18 +6,26 @@ other. Padded tokens are zeros that take part, as in torchvision and Hugging Fac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from hierarch.model.attention import Masks
-from hierarch.model.cut import Kind, apart_mask, kinds
-from hierarch.model.windows import is_zero, merge, pad, pad_to_multiple, partition, roll
+from hierarch.model.cut import Kind, kinds
+from hierarch.model.inference import unwatched
+from hierarch.model.masks import aligned
+from hierarch.model.memo import Memo
+from hierarch.model.windows import is_zero, merge, pad, pad_to_windows, partition, roll
 from hierarch.spec.base import Pair, tokens
 
 OTHER_REGION = -100.0
 """Added, as published, to the logit of a pair of tokens that are no neighbors in the image."""
+KindMasks = Mapping[Kind, Tensor | None]
+"""What is added to the logits of a window of each kind: (1, heads or 1, N, N or more)."""
+
+# torch 2.6 cannot tell an export from a compilation
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def in_windows(
@@ -26,78 +34,97 @@ def in_windows(
     *,
     window: Pair,
     shift: Pair,
-    bias: Tensor | None,
+    masks: KindMasks,
 ) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): attention in windows, then back in place.
 
-    `attend` maps (B*nW, N, C), and what is added to their logits, to (B*nW, N, C). `bias`,
-    (1, heads, N, N), is that of every window.
+    `attend` maps (B*nW, N, C), and what is added to their logits, to (B*nW, N, C).
     """
-    _, h, w, _ = x.shape
+    b, h, w, _ = x.shape
     down, right = shift
-    x = roll(pad_to_multiple(x, window), (-down, -right))
+    x = roll(pad_to_windows(x, window), (-down, -right))
     padded = (x.shape[1], x.shape[2])
-    if all(map(is_zero, shift)):
-        windows = partition(x, window)
-        x = merge(attend(windows, [(windows.shape[0], bias)]), window, padded)
-    elif not torch.compiler.is_compiling():
-        x = _by_kind(x, attend, window, shift, kind_masks(bias, window, shift, like=x))
-    else:  # sizes may be symbolic, and are not branched on
-        windows = partition(x, window)
-        regions = shift_mask(
-            (padded[0] // window[0], padded[1] // window[1]), window, shift, like=x
-        )
-        mask = (regions if bias is None else regions + bias).repeat(x.shape[0], 1, 1, 1)
-        x = merge(attend(windows, [(windows.shape[0], mask)]), window, padded)
-    x = roll(x, (down, right))
+    windows = partition(x, window)
+    if len(masks) == 1:
+        (mask,) = masks.values()
+        mixed = attend(windows, [(windows.shape[0], mask)])
+    else:
+        grid = (padded[0] // window[0], padded[1] // window[1])
+        mixed = _in_kinds(windows, attend, masks, batch=b, grid=grid, shift=shift)
+    x = roll(merge(mixed, window, padded), (down, right))
     return pad(x, bottom=h - padded[0], right=w - padded[1])
 
 
-def _by_kind(
-    x: Tensor,
+def _in_kinds(
+    windows: Tensor,
     attend: Callable[[Tensor, Masks], Tensor],
+    masks: KindMasks,
+    *,
+    batch: int,
+    grid: Pair,
+    shift: Pair,
+) -> Tensor:
+    """(B*nH*nW, N, C) -> (B*nH*nW, N, C): attention in a shifted grid, with a mask per kind."""
+    kind = _kind_of_each(batch, grid, shift, device=windows.device)
+    if _is_exporting():  # a program for all sizes must not ask whether there are any of a kind
+        every = torch.cat([mask for mask in masks.values() if mask is not None])
+        return attend(windows, [(windows.shape[0], every[kind])])
+    rows, columns = (n if is_zero(moved) else n - 1 for n, moved in zip(grid, shift, strict=True))
+    counts = [batch * (1 if row else rows) * (1 if column else columns) for row, column in masks]
+    held = [(n, mask) for n, mask in zip(counts, masks.values(), strict=True) if n]
+    order = kind.argsort(stable=True)
+    return _placed(order, attend(_placed(order.argsort(), windows), held))
+
+
+def _kind_of_each(batch: int, grid: Pair, shift: Pair, *, device: torch.device) -> Tensor:
+    """(B*nH*nW): which of its `kinds` each window of a shifted grid is of."""
+    rows, columns = (
+        torch.arange(n, device=device) == (n if is_zero(moved) else n - 1)
+        for n, moved in zip(grid, shift, strict=True)
+    )
+    kind = rows[:, None] * (1 if is_zero(shift[1]) else 2) + columns
+    return kind.flatten().repeat(batch)
+
+
+def _placed(places: Tensor, x: Tensor) -> Tensor:
+    """(n), (n, N, C) -> (n, N, C): each at its place. The gradient is a gather, and no sum."""
+    return torch.empty_like(x).index_copy_(0, places, x)
+
+
+def remembered_masks(
+    memo: Memo,
+    weights: Sequence[Tensor],
+    bias: Callable[[], Tensor | None],
     window: Pair,
     shift: Pair,
-    masks: dict[Kind, Tensor],
-) -> Tensor:
-    """Attention in a shifted grid whose windows are put in the order of their kinds."""
-    rows, columns = (
-        _sides(n, side, moved) for n, side, moved in zip(x.shape[1:3], window, shift, strict=True)
-    )
-    parts = {
-        (last_row, last_column): x[:, row, column]
-        for last_row, row in rows
-        for last_column, column in columns
-    }
-    windows = [partition(part, window) for part in parts.values()]
-    counts = [len(part) for part in windows]
-    held = [(n, masks[kind]) for kind, n in zip(parts, counts, strict=True)]
-    mixed = torch.split(attend(torch.cat(windows), held), counts)
-    merged = iter(
-        merge(part, window, (like.shape[1], like.shape[2]))
-        for part, like in zip(mixed, parts.values(), strict=True)
-    )
-    return torch.cat([torch.cat([next(merged) for _ in columns], dim=2) for _ in rows], dim=1)
+    *,
+    like: Tensor,
+) -> KindMasks:
+    """`kind_masks` of what `bias` makes of some weights; on a CPU, where only the values count,
+    made once per change of a weight.
+
+    Not so on a GPU: only comparing their numbers shows every change, and for that the processor
+    would wait for the GPU.
+    """
+
+    def make() -> KindMasks:
+        return kind_masks(bias(), window, shift, like=like)
+
+    if not unwatched(like):
+        return make()
+    rounded_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+    return memo.get((window, shift, like.dtype, rounded_to), weights, make)
 
 
-def _sides(size: int, window: int, shift: int) -> list[tuple[bool, slice]]:
-    """An axis without its last window, and that window; which of them is the last."""
-    if not shift:
-        return [(False, slice(None))]
-    end = (True, slice(size - window, size))
-    return [(False, slice(0, size - window)), end] if size > window else [end]
-
-
-def kind_masks(
-    bias: Tensor | None, window: Pair, shift: Pair, *, like: Tensor
-) -> dict[Kind, Tensor]:
-    """What to add to the logits of a window of each kind: (1, heads or 1, N, N)."""
-    masks = {}
-    for kind in kinds(shift):
-        apart = apart_mask(window, shift, kind).to(like.device)
-        mask = (apart.to(like.dtype) * OTHER_REGION)[None, None]
-        masks[kind] = mask if bias is None else mask + bias
-    return masks
+def kind_masks(bias: Tensor | None, window: Pair, shift: Pair, *, like: Tensor) -> KindMasks:
+    """The masks of a grid whose windows have this bias: (1, heads, N, N or more), or None."""
+    found = kinds(shift)
+    if len(found) == 1:
+        return {found[0]: bias}
+    ends = tuple(1 if is_zero(moved) else 2 for moved in shift)
+    regions = aligned(shift_mask((ends[0], ends[1]), window, shift, like=like))
+    masks = regions if bias is None else regions + bias
+    return dict(zip(found, masks.chunk(len(found)), strict=True))
 
 
 def shift_mask(windows: Pair, window: Pair, shift: Pair, *, like: Tensor) -> Tensor:

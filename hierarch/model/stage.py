@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hierarch.model.block import Block
+from hierarch.model.streaming import streamed
 from hierarch.spec.backbone import StagePlan
 
 
@@ -17,7 +21,8 @@ class Stage(nn.Module):
 
     def __init__(self, plan: StagePlan) -> None:
         super().__init__()
-        self.grad_checkpointing = False
+        self.grad_checkpointing: Literal["block", "stage"] | None = None
+        """What is recomputed as one in the backward pass, rather than kept."""
         self.downsample = (
             plan.downsample.build(plan.in_dim, plan.dim) if plan.downsample else nn.Identity()
         )
@@ -30,10 +35,21 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.grad_checkpointing == "stage" and self.training:
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
+        if self.streams(x):
+            return streamed(cast(list[Block], list(self.blocks)), x)
         for block in self.blocks:
-            if self.grad_checkpointing and self.training:
+            if self.grad_checkpointing == "block" and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         return x
+
+    def streams(self, x: Tensor) -> bool:
+        """Whether every block takes this input a few windows at a time."""
+        return all(isinstance(block, Block) and block.streams(x) for block in self.blocks)

@@ -1,4 +1,4 @@
-"""A block run a few windows at a time, while they are in cache: what inference on a CPU does.
+"""Blocks run a few windows at a time, while they are in cache: what inference on a CPU does.
 
 The result is that of the plain path but for rounding. Each token is read once and written once;
 between the two, its window goes through norm, mixer, residual, norm, MLP and residual.
@@ -7,21 +7,26 @@ between the two, its window goes through norm, mixer, residual, norm, MLP and re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from hierarch.model.cut import Cut, Kind, within
+from hierarch.model.cut import Cut, Kind, Order, within
 from hierarch.spec.base import Pair
 
 if TYPE_CHECKING:
     from hierarch.model.block import Block
 
-TILE = 1536
-"""Tokens that go through a block together, unless a block says otherwise."""
+TILE = 1568
+"""Tokens that go through a block together, about, unless a block says otherwise: 32 windows of 7x7.
+
+Measured: what a tile holds at once in the widest place, an MLP's hidden layer, then stays near the
+cores, and a matrix multiplication has rows enough to run at its full speed.
+"""
 
 
+@runtime_checkable
 class WindowMixer(Protocol):
     """What a mixer offers whose spec says `independent_windows`."""
 
@@ -33,31 +38,83 @@ class WindowMixer(Protocol):
         says how many of which kind follow each other."""
 
 
-def streamed(block: Block, x: Tensor, *, tile: int) -> Tensor:
-    """(B, H, W, C) -> (B, H, W, C): the block's output, without a gradient, `tile` tokens at a
-    time."""
+def streamed(blocks: Sequence[Block], x: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
+    gradient. `x` is left as it is: the first block writes a new map, the others over it."""
     batch, height, width, dim = x.shape
+    rows, out = x.reshape(-1, dim), None
+    orders: dict[Cut, Order] = {}
+    for block in blocks:
+        cut = cast(WindowMixer, block.mixer).cut((height, width))
+        if cut not in orders:
+            orders[cut] = cut.order(batch, (height, width))
+        rows = out = _through(block, rows, out, cut, orders[cut])
+    return rows.view(x.shape)
+
+
+def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order) -> Tensor:
+    """(B*H*W, C) -> (B*H*W, C): a block's output, written to `out`, which may be `rows`."""
     mixer = cast(WindowMixer, block.mixer)
-    cut = mixer.cut((height, width))
-    index, counts = cut.order(batch, (height, width))
-    pads = cut.pads()
-    rows = x.reshape(-1, dim)
-    out = torch.empty_like(rows)
-    step = max(1, tile // index.shape[1])
-    for start in range(0, len(index), step):
-        places = index[start : start + step]
+    for places, counts in _tiles(order, block.tile or len(rows)):
         held = places.flatten()
-        real = held >= 0 if pads else None
-        tokens = rows.index_select(0, held.clamp(min=0) if pads else held)
+        real = held >= 0 if cut.pads else None
+        tokens = rows.index_select(0, held if real is None else held.clamp(min=0))
         read = block.before(tokens)
         if real is not None:
             read = read.masked_fill(~real[:, None], 0)
-        held_kinds = within(counts, start, start + len(places))
-        mixed = mixer.mix(read.view(*places.shape, dim), cut, held_kinds).reshape(-1, dim)
+        mixed = mixer.mix(read.view(*places.shape, -1), cut, counts).flatten(0, 1)
         if real is not None:
             held, tokens, mixed = held[real], tokens[real], mixed[real]
         done = block.after(tokens, mixed)
-        if done.dtype != out.dtype:
-            out = out.to(done.dtype)
+        if out is None or out.dtype != done.dtype:
+            out = torch.empty_like(rows, dtype=done.dtype)
         out.index_copy_(0, held, done)
-    return out.view(x.shape)
+    return rows if out is None else out
+
+
+def _tiles(order: Order, tile: int) -> list[tuple[Tensor, list[tuple[Kind, int]]]]:
+    """Windows that go together: tiles of about this many tokens, all of one size or one less."""
+    index, counts = order
+    tiles = index.tensor_split(max(1, round(index.numel() / tile)))
+    starts = [0]
+    for places in tiles:
+        starts.append(starts[-1] + len(places))
+    return [
+        (places, within(counts, start, stop))
+        for places, start, stop in zip(tiles, starts, starts[1:], strict=False)
+        if len(places)
+    ]
+
+
+def gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
+    """(B, H, W, C) -> (B, H, W, C): what a mixer makes of a map, with a gradient; all windows are
+    taken out of it in one step, and put back in one."""
+    batch, height, width, dim = x.shape
+    cut = mixer.cut((height, width))
+    index, counts = cut.order(batch, (height, width))
+    places = index.flatten()
+    slots = torch.empty(batch * height * width, dtype=torch.long)
+    held = torch.arange(len(places))
+    real = places >= 0 if cut.pads else slice(None)
+    slots[places[real]] = held[real]
+    windows: Tensor = _Take.apply(x.reshape(-1, dim), places, slots)
+    mixed = mixer.mix(windows.view(*index.shape, dim), cut, counts)
+    out: Tensor = _Take.apply(mixed.reshape(-1, mixed.shape[-1]), slots, places)
+    return out.view(*x.shape[:-1], -1)
+
+
+class _Take(torch.autograd.Function):
+    """Rows in another order, and zeros for `PADDING`. `back` is the order that undoes it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(order, back)
+        none = order < 0
+        if not none.any():
+            return x.index_select(0, order)
+        return x.index_select(0, order.clamp(min=0)).masked_fill_(none[:, None], 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        order, back = ctx.saved_tensors
+        return _Take.apply(grad, back, order), None, None

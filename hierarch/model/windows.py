@@ -21,15 +21,29 @@ def is_zero(n: int) -> bool:
 
 def pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
     """(B, H, W, C) -> (B, top + H + bottom, left + W + right, C), with zeros; negative crops."""
-    if all(map(is_zero, (top, bottom, left, right))):
+    # compiled, one program pads by whatever it takes; where that is always 0, nothing is left of it
+    if not torch.compiler.is_dynamo_compiling() and all(map(is_zero, (top, bottom, left, right))):
         return x
     return F.pad(x, (0, 0, left, right, top, bottom))
 
 
-def pad_to_multiple(x: Tensor, multiple: Pair) -> Tensor:
+def pad_to_windows(x: Tensor, window: Pair) -> Tensor:
     """(B, H, W, C) -> the same with H and W brought to multiples, at the bottom and the right."""
+    bottom, right = _missing(x, window)
+    return pad(x, bottom=bottom, right=right)
+
+
+def pad_to_multiple(x: Tensor, multiple: Pair) -> Tensor:
+    """`pad_to_windows`, but compiled for sizes that are multiples apart from those that are not:
+    torch 2.14 cannot compile the gradient of a convolution of what it pads by any amount."""
+    missing = _missing(x, multiple)
+    return x if all(map(is_zero, missing)) else pad_to_windows(x, multiple)
+
+
+def _missing(x: Tensor, multiple: Pair) -> Pair:
+    """How far H and W are from the next multiples."""
     (h, w), (mh, mw) = x.shape[1:3], multiple
-    return pad(x, bottom=ceil_div(h, mh) * mh - h, right=ceil_div(w, mw) * mw - w)
+    return ceil_div(h, mh) * mh - h, ceil_div(w, mw) * mw - w
 
 
 def roll(x: Tensor, shift: Pair) -> Tensor:

@@ -8,6 +8,7 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
+from hierarch.model.layers import PatchConv
 from hierarch.model.windows import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Pair, Side, ceil_div, pair, tokens
@@ -62,7 +63,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+        self.proj = PatchConv(in_chans, dim, kernel_size=patch_size, stride=patch_size)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""The images of a batch shared among threads: the same result, and nothing else changed."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import torch
+from helpers import noise, perturb, tiny
+
+import hierarch
+from hierarch.model import backbone
+from hierarch.model.side_by_side import side_by_side
+
+HEAD = {"num_classes": 5}
+
+
+@pytest.fixture
+def threads():
+    """Two threads, whatever the machine has, and what was set before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield 2
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """How many images each thread's turn had, of every batch that was shared."""
+    seen = []
+
+    def watched(run, images, threads):
+        def counted(part):
+            seen.append((len(part), torch.get_num_threads(), threading.current_thread()))
+            return run(part)
+
+        return side_by_side(counted, images, threads)
+
+    monkeypatch.setattr(backbone, "side_by_side", watched)
+    return seen
+
+
+def one_by_one(model, images):
+    with torch.no_grad():
+        outputs = [model(image[None]) for image in images]
+    if isinstance(outputs[0], tuple):
+        return [torch.cat(maps) for maps in zip(*outputs, strict=True)]
+    return [torch.cat(outputs)]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("head", [HEAD, None])
+@pytest.mark.parametrize("batch", [2, 3, 17])
+def test_the_result_is_that_of_each_image_alone(threads, shared, mode, head, batch):
+    model = perturb(hierarch.build(tiny(head=head)))
+    images = noise(batch, 3, 40, 56)
+    with mode():
+        found = model(images)
+    found = list(found) if isinstance(found, tuple) else [found]
+    assert all(one.is_inference() is (mode is torch.inference_mode) for one in found)
+    assert sum(count for count, _, _ in shared) == batch
+    assert {inside for _, inside, _ in shared} == {1}
+    assert threading.current_thread() not in {thread for _, _, thread in shared}
+    shared.clear()
+    for one, other in zip(found, one_by_one(model, images), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert shared == []
+
+
+def test_nobody_elses_number_of_threads_changes(threads):
+    model = perturb(hierarch.build(tiny(head=HEAD)))
+    with torch.no_grad():
+        model(noise(4, 3, 32, 32))
+    found = []
+    new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    new.start()
+    new.join()
+    assert [torch.get_num_threads(), *found] == [2, 2]
+
+
+@pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "autocast", "few", "norm"])
+def test_a_batch_stays_whole_where_somebody_could_tell(threads, shared, watcher):
+    norm = "group_norm" if watcher == "norm" else "layer_norm"
+    model = perturb(hierarch.build(tiny(head=HEAD, norm=norm)))
+    images = noise(1 if watcher == "few" else 4, 3, 32, 32)
+    if watcher == "hook":
+        model.stages[0].downsample.register_forward_hook(lambda *seen: None)
+    model.train(watcher == "training")
+    with (
+        torch.set_grad_enabled(watcher == "gradient"),
+        torch.autocast("cpu", enabled=watcher == "autocast"),
+    ):
+        model(images)
+    assert shared == []
+
+
+def test_an_error_in_a_thread_is_raised(threads):
+    def fail(part):
+        raise ValueError("of this part")
+
+    with pytest.raises(ValueError, match="of this part"):
+        side_by_side(fail, noise(2, 3, 8, 8), threads)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_threads_of_its_own(threads):
+    images = noise(2, 3, 8, 8)
+    side_by_side(torch.Tensor.neg_, images.clone(), threads)
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(side_by_side(torch.clone, images, threads), images)
+        os._exit(0 if same else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,225 @@
+"""Training on a CPU in ways of our own: autograd's gradients, with less kept for them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers import noise, perturb, tiny
+from hypothesis import given, settings
+from strategies import backbone_specs, image_sizes
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils import parametrizations
+
+import hierarch
+from hierarch.model import recomputing, training
+from hierarch.model.layers import LayerScale, Linear, Mlp, mlp_of
+
+HEAD = {"num_classes": 5}
+MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Several tiles, of sizes that differ, even in small networks."""
+    monkeypatch.setattr(training, "TILE", 50)
+    monkeypatch.setattr(recomputing, "TILE", 50)
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """The names of the layers that were trained in ways of our own."""
+    seen = []
+    for name in ("_Linear", "_Mlp"):
+        watch(monkeypatch, training, name, seen)
+    watch(monkeypatch, recomputing, "_SelfAttention", seen)
+    return seen
+
+
+def watch(monkeypatch, module, name, seen):
+    original = getattr(module, name)
+
+    class Watched:
+        @staticmethod
+        def apply(*inputs):
+            seen.append(name)
+            return original.apply(*inputs)
+
+    monkeypatch.setattr(module, name, Watched)
+
+
+def gradients(model, images):
+    model.zero_grad()
+    images = images.clone().requires_grad_()
+    outputs = model(images)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    sum(out.square().sum() for out in outputs).backward()
+    return {name: p.grad for name, p in model.named_parameters()} | {"images": images.grad}
+
+
+def assert_close(found, wanted):
+    for name, one in wanted.items():
+        if one is None:
+            assert found[name] is None, name
+            continue
+        scale = max(float(one.abs().max()), 1e-3)
+        torch.testing.assert_close(found[name].double() / scale, one / scale, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("size", [(2, 64, 64), (1, 37, 50), (3, 7, 101)])
+def test_gradients_are_those_of_double_precision(mixer, size):
+    # in double precision, everything is autograd's own
+    model = perturb(hierarch.build(tiny(mixer, head=HEAD))).train()
+    exact = copy.deepcopy(model).double()
+    images = noise(size[0], 3, *size[1:])
+    assert_close(gradients(model, images), gradients(exact, images.double()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(backbone_specs(), image_sizes())
+def test_any_network(spec, size):
+    model = perturb(hierarch.build(spec), std=0.1).eval()
+    exact = copy.deepcopy(model).double()
+    images = noise(2, spec.stem.in_chans, *size)
+    found, wanted = gradients(model, images), gradients(exact, images.double())
+    total = sum(one.square().sum() for one in wanted.values() if one is not None).sqrt()
+    error = sum(
+        (found[name].double() - one).square().sum()
+        for name, one in wanted.items()
+        if one is not None
+    )
+    assert error**0.5 <= 1e-4 * total + 1e-6
+
+
+def test_presets_at_full_width(ours):
+    model = perturb(hierarch.build("swin_tiny", drop_path_rate=0), std=0.02).train()
+    exact = copy.deepcopy(model).double()
+    images = noise(1, 3, 100, 75)
+    found = gradients(model, images)
+    assert {name: ours.count(name) for name in set(ours)} == {
+        "_SelfAttention": 12, "_Mlp": 12, "_Linear": 4,
+    }  # fmt: skip
+    assert_close(found, gradients(exact, images.double()))
+    assert len(ours) == 28
+
+
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm(12)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_mlp_keeps_its_input_and_one_hidden_layer(norm, bias, ours):
+    mlp = Mlp(12, 48, activation=nn.GELU(), bias=bias, drop_rate=0)
+    kept = []
+    x = noise(2, 5, 15, 12).requires_grad_()
+    with saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        out = mlp_of(mlp, x, norm)
+    assert ours == ["_Mlp"]
+    out.sum().backward()
+    weights = sum(p.numel() for m in (mlp, norm) if m for p in m.parameters())
+    assert sum(t.numel() for t in kept) == weights + 150 * 12 + 150 * 48
+
+
+def test_gradients_have_gradients():
+    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    exact = copy.deepcopy(model).double()
+
+    def penalty(model, images):
+        model.zero_grad()
+        images = images.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(model(images).square().sum(), images, create_graph=True)
+        grad.square().sum().backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    images = noise(2, 3, 32, 32)
+    assert_close(penalty(model, images), penalty(exact, images.double()))
+
+
+def frozen(model):
+    model.stages[0].blocks[0].requires_grad_(False)
+
+
+def hooked(model):
+    for module in model.modules():
+        module.register_full_backward_hook(lambda *seen: None)
+
+
+def parametrized(model):
+    for module in model.modules():
+        if isinstance(module, Linear):
+            parametrizations.weight_norm(module)
+
+
+def scaled(model):
+    for module in model.modules():
+        if isinstance(module, Mlp):
+            module.act = LayerScale(module.fc1.out_features, init=0.5)
+
+
+def dropping(model):
+    for module in model.modules():
+        if isinstance(module, Mlp):
+            module.drop = nn.Dropout(0.5).eval()
+
+
+@pytest.mark.parametrize("change", [frozen, hooked, parametrized, scaled, dropping])
+def test_whatever_is_done_to_a_model(change):
+    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    change(model)
+    exact = copy.deepcopy(model).double()
+    images = noise(2, 3, 40, 40)
+    assert_close(gradients(model, images), gradients(exact, images.double()))
+
+
+def test_who_looks_inside_sees_each_layer(ours):
+    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    seen = []
+    model.stages[0].blocks[0].mlp.act.register_forward_hook(
+        lambda *call: seen.append(call[2].shape)
+    )
+    model(noise(2, 3, 64, 64))
+    assert seen == [(2, 16, 16, 16)]
+    assert "_Mlp" in ours
+
+
+@pytest.mark.parametrize("watcher", ["double", "autocast", "compiled", "transformed"])
+def test_others_get_autograds_own(ours, watcher):
+    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    images = noise(2, 3, 32, 32)
+    if watcher == "double":
+        model.double()(images.double())
+    elif watcher == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(images)
+    elif watcher == "compiled":
+        torch.compile(model, backend="eager", fullgraph=True)(images)
+        torch.compiler.reset()
+    else:
+        weights = dict(model.named_parameters())
+        loss = lambda w: torch.func.functional_call(model, w, images).square().sum()  # noqa: E731
+        torch.func.grad(loss)(weights)
+    assert ours == []
+
+
+def test_training_goes_on_after_an_optimizers_step():
+    model = perturb(hierarch.build(tiny(head=HEAD)), std=0.1).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    images = noise(2, 3, 32, 32)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = model(images).square().sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+def test_a_weight_changed_before_its_gradient_is_an_error():
+    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    loss = model(noise(2, 3, 32, 32)).square().sum()
+    with torch.no_grad():
+        model.stages[0].blocks[0].mlp.fc1.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
