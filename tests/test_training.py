@@ -120,6 +120,18 @@ def test_an_mlp_keeps_its_input_and_one_hidden_layer(norm, bias, ours):
     assert sum(t.numel() for t in kept) == weights + 150 * 12 + 150 * 48
 
 
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (2, 1, 0, 3), (3, 0, 1, 2)])
+def test_an_mlps_input_and_gradient_may_lie_in_memory_in_any_order(order, ours):
+    mlp = Mlp(6, 24, activation=nn.GELU(), bias=True, drop_rate=0)
+    norm, exact = nn.LayerNorm(6), copy.deepcopy(mlp).double()
+    x, grad = (noise(6, 6, 6, 6, seed=seed).permute(order) for seed in (0, 1))
+    found, wanted = (one.detach().requires_grad_() for one in (x, x.double()))
+    mlp_of(mlp, found, norm).backward(grad)
+    exact(copy.deepcopy(norm).double()(wanted)).backward(grad.double())
+    assert ours == ["_Mlp"]
+    torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=0, atol=1e-5)
+
+
 def test_gradients_have_gradients():
     model = perturb(hierarch.build(tiny(head=HEAD))).train()
     exact = copy.deepcopy(model).double()
