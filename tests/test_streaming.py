@@ -33,7 +33,8 @@ def model(request):
 def plain(model, images):
     """The output of the path that gradients, compilers and traces see."""
     with torch.enable_grad():
-        return model(images).detach()
+        out = model(images)
+    return out.detach() if isinstance(out, torch.Tensor) else [one.detach() for one in out]
 
 
 @torch.no_grad()
@@ -52,9 +53,9 @@ def tiles(monkeypatch):
     seen = []
     original = streaming.streamed
 
-    def watched(blocks, x):
+    def watched(blocks, x, **options):
         seen.extend(blocks)
-        return original(blocks, x)
+        return original(blocks, x, **options)
 
     for user in ("block", "stage"):
         monkeypatch.setattr(f"hierarch.model.{user}.streamed", watched)
@@ -286,7 +287,7 @@ CHANGES = [load, assign, edit, edit_data, edit_one_number, copied, train, nn.Mod
 @pytest.mark.parametrize("mixer", WINDOWED[:2])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("tile", [streaming.TILE, None])
+@pytest.mark.parametrize("tile", [1568, None])
 def test_a_bias_is_never_that_of_old_weights(mixer, change, mode, tile):
     model = perturb(hierarch.build(tiny(mixer, head=HEAD)))
     model.set_tile_size(tile)
@@ -304,7 +305,7 @@ def test_a_bias_is_never_that_of_old_weights(mixer, change, mode, tile):
     assert_close(streamed(model, images), plain(model, images))  # what was copied from, too
 
 
-@pytest.mark.parametrize("tile", [streaming.TILE, None])
+@pytest.mark.parametrize("tile", [1568, None])
 @pytest.mark.parametrize("mixer", [*WINDOWED[:2], "grid_attention"])
 def test_a_bias_is_gathered_once(monkeypatch, mixer, tile):
     spec = tiny() | {"mixer": {"type": mixer, "head_dim": 4, "window_size": 4}}
@@ -345,3 +346,37 @@ def test_every_token_is_in_one_window(grid, window, shift, batch):
     held = index[index != PADDING]
     assert sorted(held.tolist()) == list(range(batch * grid[0] * grid[1]))
     assert sum(count for _, count in counts) == len(index)
+
+
+# in strips
+
+
+@pytest.mark.parametrize("size", [(1, 3, 200, 330), (2, 3, 201, 95), (3, 3, 5, 7), (1, 3, 1, 1)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("norm", ["layer_norm", "group_norm"])
+def test_patches_are_embedded_and_merged_in_strips(monkeypatch, size, threads, norm):
+    monkeypatch.setattr(streaming, "NUMBERS", 500)
+    model = perturb(hierarch.build(tiny(norm=norm, stem={"type": "patch_embed", "norm": norm})))
+    images, before = noise(*size), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for found, wanted in zip(streamed(model, images), plain(model, images), strict=True):
+            assert_close(found, wanted)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_nothing_but_a_stages_own_map_is_written_over():
+    model = perturb(hierarch.build(tiny()))
+    kept = []
+    model.stages[1].downsample.register_forward_hook(lambda *call: kept.append(call[2]))
+    images = noise(1, 3, 64, 64)
+    streamed(model, images)
+    with torch.enable_grad():
+        x = model.stages[0](model.stem(images))
+        assert_close(kept[0], model.stages[1].downsample(x).detach())
+    wanted = x.detach().clone()
+    with torch.no_grad():
+        model.stages[0](wanted)
+        model.stages[1](wanted)
+    assert_close(wanted, x)

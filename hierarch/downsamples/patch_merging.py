@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.layers import Linear
+from hierarch.model.streaming import in_strips
 from hierarch.model.windows import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Flag, Pair, ceil_div, tokens
@@ -49,19 +51,29 @@ class PatchMergingSpec(DownsampleSpec):
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
         norm = self.norm.build(self._normed_dim(in_dim, dim))
-        return PatchMerging(in_dim, dim, norm=norm, norm_last=self.norm_last)
+        return PatchMerging(
+            in_dim, dim, norm=norm, norm_last=self.norm_last, in_strips=self.norm.per_token
+        )
 
 
 class PatchMerging(nn.Module):
     """(B, H, W, in_dim) -> (B, ceil(H / 2), ceil(W / 2), dim)."""
 
-    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module, norm_last: bool) -> None:
+    def __init__(
+        self, in_dim: int, dim: int, *, norm: nn.Module, norm_last: bool, in_strips: bool
+    ) -> None:
         super().__init__()
+        self.in_strips = in_strips
         self.norm = norm
         self.norm_last = norm_last
         self.reduction = Linear(4 * in_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.in_strips and unwatched(x) and not any(map(is_hooked, self.modules())):
+            return in_strips(self._merged, x, 2)
+        return self._merged(x)
+
+    def _merged(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, (2, 2))
         # column-major, as published: (0, 0), (1, 0), (0, 1), (1, 1)
         x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os import PathLike
 from typing import Any, Literal, cast
 
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if not self.training and unwatched(images) and self._streams(images):
-            threads = threads_for(images)
+            threads = threads_for(len(images))
             if threads > 1:
                 return side_by_side(self._forward, images, threads)
         return self._forward(images)
@@ -97,17 +97,21 @@ class Backbone(nn.Module):
     def _forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.spec.head:
             return self.forward_head(self.forward_features(images))
-        maps, outputs = self._maps(images), self.spec.outputs
+        outputs = self.spec.outputs
+        maps = self._maps(images, outputs)
         return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
 
-    def _maps(self, images: Tensor, *, upto: int | None = None) -> list[Tensor]:
-        """Each stage's map, (B, H, W, C), before any norm."""
+    def _maps(
+        self, images: Tensor, wanted: Collection[int], *, upto: int | None = None
+    ) -> dict[int, Tensor]:
+        """The maps of some stages, (B, H, W, C), before any norm; the others' are not kept."""
         _check_images(images, self.spec.stem.in_chans)
         x = self.drop(self.position_embedding(self.stem(images)))
-        maps = []
-        for stage in self.stages[:upto]:
+        maps = {}
+        for i, stage in enumerate(self.stages[:upto]):
             x = stage(x)
-            maps.append(x)
+            if i in wanted:
+                maps[i] = x
         return maps
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
@@ -120,7 +124,8 @@ class Backbone(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
-        return self._normed(len(self.stages) - 1, self._maps(images)[-1])
+        last = len(self.stages) - 1
+        return self._normed(last, self._maps(images, [last])[last])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
@@ -153,14 +158,14 @@ class Backbone(nn.Module):
         wanted = _indices(indices, count)
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
-        maps = self._maps(x, upto=max(wanted) + 1 if stop_early else None)
+        last = max(wanted) if stop_early else count - 1
+        maps = self._maps(x, {*wanted, last}, upto=last + 1)
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
             taken = [_nchw(m) for m in taken]
         if intermediates_only:
             return taken
-        final = self._normed(count - 1, maps[-1]) if len(maps) == count else maps[-1]
-        return final, taken
+        return self._normed(last, maps[last]) if last == count - 1 else maps[last], taken
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -200,7 +205,7 @@ class Backbone(nn.Module):
 
     def set_tile_size(self, tokens: int | None) -> None:
         """How many tokens inference on a CPU takes through a block together, where the block's
-        mixer works in windows (1,568 by default); None for the whole map at once.
+        mixer works in windows; by default 1,568 * 96 / C of them, C wide. None for all at once.
 
         Raises `ValueError` for a number below 1. The output does not depend on it.
         """

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.model.inference import onednn_linear
-from hierarch.model.streaming import TILE
+from hierarch.model.streaming import tile_of
 from hierarch.model.training import Grads, add_linear, by_autograd
 
 ELEMENTS = 1 << 19
@@ -146,8 +146,8 @@ def trained_attention(
 
 
 class _SelfAttention(torch.autograd.Function):
-    """Keeps its input, and queries, keys and values: about `TILE` tokens go through it together,
-    either way."""
+    """Keeps its input, and queries, keys and values: a tile of tokens goes through it at
+    a time, either way."""
 
     @staticmethod
     def forward(
@@ -197,7 +197,7 @@ def _tiles(
     """Sequences that go together: which mask is theirs, which they are, and what of the mask."""
     found, first = [], 0
     for i, count in enumerate(counts):
-        tiles = max(1, round(count * x.shape[1] / TILE))
+        tiles = min(count, max(1, round(count * x.shape[1] / tile_of(x.shape[2]))))
         stops = [count * tile // tiles for tile in range(tiles + 1)]
         for start, stop in pairwise(stops):
             part = slice(start, stop) if len(masks[i]) > 1 else slice(None)

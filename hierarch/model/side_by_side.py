@@ -1,50 +1,61 @@
-"""The images of a batch, some to each core: what inference on a CPU does with a batch.
+"""Work shared among threads in each of which torch uses no other: what inference on a CPU does.
 
-Inside each of these threads torch uses no other, so that nobody waits for the slower of two cores
-after every operator, only at the end.
+torch itself shares each operator among threads, and after each, everybody waits for the slowest.
+Here they wait once at the end of a batch, whose images are shared, or of a block, whose tiles are.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Output = Tensor | tuple[Tensor, ...]
 
 AT_ONCE = 4
 """Images that a thread takes at a time, at least, if there are as many: with fewer, a late stage's
 weights are read for too few tokens."""
-
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
 
-def threads_for(images: Tensor) -> int:
-    """How many threads a batch can be shared among; 1 for none but the caller's own."""
-    threads = torch.get_num_threads()
-    return threads if len(images) >= threads and not torch.is_autocast_enabled("cpu") else 1
+def threads_for(count: float) -> int:
+    """How many threads so many images or tiles can be shared among; 1 for none but the caller's.
+
+    With fewer than there are threads, torch's own way is faster, in which each thread reads only
+    some of the weights.
+    """
+    threads = 1 if torch.is_autocast_enabled("cpu") else torch.get_num_threads()
+    return threads if count >= threads else 1
 
 
 def side_by_side(run: Callable[[Tensor], Output], images: Tensor, threads: int) -> Output:
     """What `run` gives for a batch, worked out for some images at a time, without a gradient."""
-    inference = torch.is_inference_mode_enabled()
-
-    def one(part: Tensor) -> Output:
-        with torch.inference_mode() if inference else torch.no_grad():
-            return run(part)
-
     turns = max(1, len(images) // (threads * AT_ONCE))
-    parts = images.tensor_split(threads * turns)
-    outputs = list(_pool(threads).map(one, parts))
+    outputs = each(run, images.tensor_split(threads * turns), threads)
     if isinstance(outputs[0], tuple):
         return tuple(map(torch.cat, zip(*outputs, strict=True)))
     return torch.cat(cast(list[Tensor], outputs))
+
+
+def each(run: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
+    """What `run` gives for each item, in so many threads, without a gradient."""
+    if threads == 1:
+        return list(map(run, items))
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
+
+    def one(item: Item) -> Result:
+        with mode():  # another thread would not know
+            return run(item)
+
+    return list(_pool(threads).map(one, items))
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

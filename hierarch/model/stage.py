@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hierarch.model.block import Block
+from hierarch.model.inference import is_hooked
 from hierarch.model.streaming import streamed
 from hierarch.spec.backbone import StagePlan
 
@@ -40,9 +41,10 @@ class Stage(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        x = self.downsample(x)
+        given, x = x, self.downsample(x)
         if self.streams(x):
-            return streamed(cast(list[Block], list(self.blocks)), x)
+            blocks = cast(list[Block], list(self.blocks))
+            return streamed(blocks, x, over=self._is_ours(x, given))
         for block in self.blocks:
             if self.grad_checkpointing == "block" and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
@@ -53,3 +55,8 @@ class Stage(nn.Module):
     def streams(self, x: Tensor) -> bool:
         """Whether every block takes this input a few windows at a time."""
         return all(isinstance(block, Block) and block.streams(x) for block in self.blocks)
+
+    def _is_ours(self, x: Tensor, given: Tensor) -> bool:
+        """Whether nobody else has what the downsampling made."""
+        memory, other = (one.untyped_storage().data_ptr() for one in (x, given))
+        return memory != other and not any(map(is_hooked, self.downsample.modules()))

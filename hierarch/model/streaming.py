@@ -6,24 +6,37 @@ between the two, its window goes through norm, mixer, residual, norm, MLP and re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from hierarch.model.cut import Cut, Kind, Order, within
-from hierarch.spec.base import Pair
+from hierarch.model.side_by_side import each, threads_for
+from hierarch.spec.base import Pair, ceil_div
 
 if TYPE_CHECKING:
     from hierarch.model.block import Block
 
-TILE = 1568
-"""Tokens that go through a block together, about, unless a block says otherwise: 32 windows of 7x7.
+NUMBERS = 1568 * 96
+"""Numbers of a map that go through a block together, about, unless a block says otherwise: 32
+windows of 7x7 at Swin-T's first width.
 
 Measured: what a tile holds at once in the widest place, an MLP's hidden layer, then stays near the
 cores, and a matrix multiplication has rows enough to run at its full speed.
 """
+
+
+def tile_of(dim: int) -> int:
+    """How many tokens of this width go through a block together, about."""
+    return max(1, NUMBERS // dim)
+
+
+Tile = tuple[Tensor, list[tuple[Kind, int]]]
+"""(windows, size): the tokens of windows, and how many there are of each kind."""
 
 
 @runtime_checkable
@@ -38,11 +51,12 @@ class WindowMixer(Protocol):
         says how many of which kind follow each other."""
 
 
-def streamed(blocks: Sequence[Block], x: Tensor) -> Tensor:
+def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
-    gradient. `x` is left as it is: the first block writes a new map, the others over it."""
+    gradient. The first one writes a new map, or `over` its input, the others over that."""
     batch, height, width, dim = x.shape
-    rows, out = x.reshape(-1, dim), None
+    rows = x.reshape(-1, dim)
+    out = rows if over else None
     orders: dict[Cut, Order] = {}
     for block in blocks:
         cut = cast(WindowMixer, block.mixer).cut((height, width))
@@ -55,7 +69,11 @@ def streamed(blocks: Sequence[Block], x: Tensor) -> Tensor:
 def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order) -> Tensor:
     """(B*H*W, C) -> (B*H*W, C): a block's output, written to `out`, which may be `rows`."""
     mixer = cast(WindowMixer, block.mixer)
-    for places, counts in _tiles(order, block.tile or len(rows)):
+    lock = threading.Lock()
+
+    def run(tile: Tile) -> None:
+        nonlocal out
+        places, counts = tile
         held = places.flatten()
         real = held >= 0 if cut.pads else None
         tokens = rows.index_select(0, held if real is None else held.clamp(min=0))
@@ -66,24 +84,54 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
         if real is not None:
             held, tokens, mixed = held[real], tokens[real], mixed[real]
         done = block.after(tokens, mixed)
-        if out is None or out.dtype != done.dtype:
-            out = torch.empty_like(rows, dtype=done.dtype)
+        with lock:  # what type the output has, the first tile says
+            if out is None or out.dtype != done.dtype:
+                out = torch.empty_like(rows, dtype=done.dtype)
         out.index_copy_(0, held, done)
+
+    count = order[0].numel() / (block.tile or len(rows))
+    threads = threads_for(count)
+    each(run, _tiles(order, threads * max(1, round(count / threads))), threads)
     return rows if out is None else out
 
 
-def _tiles(order: Order, tile: int) -> list[tuple[Tensor, list[tuple[Kind, int]]]]:
-    """Windows that go together: tiles of about this many tokens, all of one size or one less."""
+def _tiles(order: Order, count: int) -> list[Tile]:
+    """Windows that go together: so many tiles, all of one size or one window less."""
     index, counts = order
-    tiles = index.tensor_split(max(1, round(index.numel() / tile)))
-    starts = [0]
-    for places in tiles:
-        starts.append(starts[-1] + len(places))
+    tiles = index.tensor_split(count)
+    starts = list(accumulate(map(len, tiles), initial=0))
     return [
         (places, within(counts, start, stop))
-        for places, start, stop in zip(tiles, starts, starts[1:], strict=False)
+        for places, (start, stop) in zip(tiles, pairwise(starts), strict=True)
         if len(places)
     ]
+
+
+def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, height: int) -> Tensor:
+    """(B, H, W, C) -> (B, ceil(H / height), w, D): what `run` makes of some rows at a time, each
+    `height` of which it makes one of, so that nothing but the result is as large as the map."""
+    rows = ceil_div(x.shape[1], height)
+    count = x.numel() / NUMBERS
+    threads = threads_for(count)
+    strips = min(rows, threads * max(1, round(count / threads)))
+    stops = [rows * i // strips for i in range(strips + 1)]
+    out: Tensor | None = None
+    lock = threading.Lock()
+
+    def one(strip: tuple[int, int]) -> None:
+        nonlocal out
+        start, stop = strip
+        done = run(x[:, start * height : stop * height])
+        with lock:
+            if out is None:
+                out = done.new_empty(done.shape[0], rows, *done.shape[2:])
+        out[:, start:stop] = done
+
+    if strips == 1:
+        return run(x)
+    each(one, pairwise(stops), threads)
+    assert out is not None
+    return out
 
 
 def gathered(mixer: WindowMixer, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Training on a CPU: layers whose backward pass keeps less, and multiplies faster, than autograd's.
 
 What takes a matrix multiplication is kept for the backward pass; what does not, a norm and an
-activation, is worked out again, `TILE` tokens at a time. The gradients are autograd's but for
+activation, is worked out again, a tile of tokens at a time. The gradients are autograd's but for
 rounding, and so are those of the gradients.
 """
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.model.inference import eager, is_hooked, is_onednns, onednn_linear
-from hierarch.model.streaming import TILE
+from hierarch.model.streaming import tile_of
 
 Grads = tuple[Tensor | None, ...]
 
@@ -118,7 +118,7 @@ class _Mlp(torch.autograd.Function):
 
 def _tiles(x: Tensor) -> tuple[Tensor, ...]:
     rows = x.reshape(-1, x.shape[-1])
-    return rows.tensor_split(max(1, round(len(rows) / TILE)))
+    return rows.tensor_split(max(1, round(len(rows) / tile_of(x.shape[-1]))))
 
 
 def _again(

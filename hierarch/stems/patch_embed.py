@@ -8,7 +8,9 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
+from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.layers import PatchConv
+from hierarch.model.streaming import in_strips
 from hierarch.model.windows import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Pair, Side, ceil_div, pair, tokens
@@ -54,20 +56,29 @@ class PatchEmbedSpec(StemSpec):
             dim,
             patch_size=self.stride(),
             norm=self.norm.build(dim) if self.norm else nn.Identity(),
+            in_strips=self.norm is None or self.norm.per_token,
         )
 
 
 class PatchEmbed(nn.Module):
     """(B, in_chans, H, W) -> (B, ceil(H / P), ceil(W / P), dim)."""
 
-    def __init__(self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module) -> None:
+    def __init__(
+        self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module, in_strips: bool
+    ) -> None:
         super().__init__()
+        self.in_strips = in_strips
         self.patch_size = patch_size
         self.proj = PatchConv(in_chans, dim, kernel_size=patch_size, stride=patch_size)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
         x = rearrange(x, "b c h w -> b h w c")
+        if self.in_strips and unwatched(x) and not any(map(is_hooked, self.modules())):
+            return in_strips(self._embedded, x, self.patch_size[0])
+        return self._embedded(x)
+
+    def _embedded(self, x: Tensor) -> Tensor:
         x = rearrange(pad_to_multiple(x, self.patch_size), "b h w c -> b c h w")
         x = rearrange(self.proj(x), "b c h w -> b h w c")
         normed: Tensor = self.norm(x)
