@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrizations
 
 import hierarch
-from hierarch.model import recomputing, streaming, training
+from hierarch.model import recomputing, training
 from hierarch.model.layers import LayerScale, Linear, Mlp, mlp_of
 
 HEAD = {"num_classes": 5}
@@ -24,7 +24,8 @@ MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Several tiles, of sizes that differ, even in small networks."""
-    monkeypatch.setattr(streaming, "NUMBERS", 400)
+    monkeypatch.setattr(training, "TILE", 50)
+    monkeypatch.setattr(recomputing, "TILE", 50)
 
 
 @pytest.fixture

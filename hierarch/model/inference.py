@@ -66,6 +66,17 @@ def onednn_linear(
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
+def onednn_outer(left: Tensor, right: Tensor) -> Tensor:
+    """(n, C), (n, D) -> (C, D): the sum of n outer products, as `onednn_linear` multiplies.
+
+    The wider one is taken as the weight, which oneDNN reads as it lies: at Swin-T's widths twice
+    as fast as torch.mm's library on some processors.
+    """
+    if left.shape[1] < right.shape[1]:
+        return onednn_linear(left.T.contiguous(), right.T)
+    return onednn_linear(right.T.contiguous(), left.T).T
+
+
 def _name(activation: nn.Module | None) -> str | None:
     """ "gelu" for the exact GELU that no hook looks at, None for none, "" for any other."""
     if activation is None:

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.model.inference import onednn_linear
-from hierarch.model.streaming import tile_of
-from hierarch.model.training import Grads, add_linear, by_autograd
+from hierarch.model.training import TILE, Grads, add_linear, by_autograd
 
 ELEMENTS = 1 << 19
 """Of the attention maps that are worked out at once: 2 MiB in float32."""
@@ -197,7 +196,7 @@ def _tiles(
     """Sequences that go together: which mask is theirs, which they are, and what of the mask."""
     found, first = [], 0
     for i, count in enumerate(counts):
-        tiles = min(count, max(1, round(count * x.shape[1] / tile_of(x.shape[2]))))
+        tiles = min(count, max(1, round(count * x.shape[1] / TILE)))
         stops = [count * tile // tiles for tile in range(tiles + 1)]
         for start, stop in pairwise(stops):
             part = slice(start, stop) if len(masks[i]) > 1 else slice(None)

@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked, is_onednns, onednn_linear
-from hierarch.model.streaming import tile_of
+from hierarch.model.inference import eager, is_hooked, is_onednns, onednn_linear, onednn_outer
 
 Grads = tuple[Tensor | None, ...]
+TILE = 1568
+"""Tokens that go through a layer together, about, either way. As many at any width: each tile's
+gradients of the weights are added to what there is of them, which costs as much whatever is in it.
+"""
 
 
 def trains(x: Tensor, weight: Tensor) -> bool:
@@ -52,7 +55,7 @@ class _Linear(torch.autograd.Function):
         rows, grads = x.flatten(0, -2), grad.reshape(-1, grad.shape[-1])
         return (
             onednn_linear(grads, weight.T).view(x.shape) if of_x else None,
-            grads.T @ rows if of_weight else None,
+            onednn_outer(grads, rows) if of_weight else None,
             grads.sum(0) if of_bias else None,
         )
 
@@ -118,7 +121,7 @@ class _Mlp(torch.autograd.Function):
 
 def _tiles(x: Tensor) -> tuple[Tensor, ...]:
     rows = x.reshape(-1, x.shape[-1])
-    return rows.tensor_split(max(1, round(len(rows) / tile_of(x.shape[-1]))))
+    return rows.tensor_split(max(1, round(len(rows) / TILE)))
 
 
 def _again(
@@ -136,7 +139,7 @@ def add_linear(sums: Sequence[Tensor | None], grad: Tensor, x: Tensor) -> None:
     of_weight, of_bias = sums
     grads = grad.reshape(-1, grad.shape[-1])
     if of_weight is not None:
-        of_weight.addmm_(grads.T, x.reshape(-1, x.shape[-1]))
+        of_weight.add_(onednn_outer(grads, x.reshape(-1, x.shape[-1])))
     if of_bias is not None:
         of_bias.add_(grads.sum(0))
 
