@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from helpers import noise, perturb, tiny
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from strategies import backbone_specs, image_sizes
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -78,8 +78,17 @@ def test_gradients_are_those_of_double_precision(mixer, size):
     assert_close(gradients(model, images), gradients(exact, images.double()))
 
 
+ONE_SHIFTED_WINDOW = {
+    "type": "window_attention", "head_dim": 4, "window_size": 7, "shift_size": 3,
+    "small_map": "pad_shift",
+}  # fmt: skip
+ONE_LARGE_WINDOW = ONE_SHIFTED_WINDOW | {"window_size": 16, "small_map": "pad"}
+
+
 @settings(max_examples=25, deadline=None)
 @given(backbone_specs(), image_sizes())
+@example(hierarch.load(tiny() | {"mixer": ONE_SHIFTED_WINDOW}), (24, 24))
+@example(hierarch.load(tiny() | {"mixer": ONE_LARGE_WINDOW}), (24, 24))
 def test_any_network(spec, size):
     model = perturb(hierarch.build(spec), std=0.1).eval()
     exact = copy.deepcopy(model).double()

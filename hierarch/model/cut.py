@@ -21,7 +21,7 @@ Kind = tuple[bool, bool]
 Axis = tuple[tuple[int, ...], ...]
 """The places along an axis that each window holds."""
 Order = tuple[Tensor, list[tuple[Kind, int]]]
-"""(windows, h*w): the tokens of every window; and how many windows there are of each kind."""
+"""(windows, h*w): the tokens of every window; and how many there are of each kind that is there."""
 
 
 def shifted(size: int, window: int, shift: int) -> Axis:
@@ -79,6 +79,8 @@ class Cut:
         for last_row, rows in _kinds(len(self.rows), self.shift[0]):
             for last_column, columns in _kinds(len(self.columns), self.shift[1]):
                 kind = places[rows, columns].reshape(-1, size)
+                if not len(kind):  # one window covers an axis that is shifted all the same
+                    continue
                 found.append(_in_each(kind, batch, height * width, self.pads))
                 counts.append(((last_row, last_column), len(found[-1])))
         return torch.cat(found), counts
