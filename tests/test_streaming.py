@@ -380,3 +380,15 @@ def test_nothing_but_a_stages_own_map_is_written_over():
         model.stages[0](wanted)
         model.stages[1](wanted)
     assert_close(wanted, x)
+
+
+@pytest.mark.parametrize("mixer", WINDOWED)
+def test_bfloat16_is_as_close_as_the_plain_path(mixer):
+    exact = perturb(hierarch.build(tiny(mixer, head=HEAD)))
+    model, images = copy.deepcopy(exact).bfloat16(), noise(2, 3, 40, 56).bfloat16()
+    exact.load_state_dict(model.state_dict())
+    wanted = plain(exact.double(), images.double())
+    found, other = streamed(model, images), plain(model, images)
+    assert found.dtype is torch.bfloat16
+    error, plain_error = ((one - wanted).abs().max() for one in (found, other))
+    assert error <= max(1.5 * plain_error, 0.02 * wanted.abs().max())

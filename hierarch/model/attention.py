@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked
+from hierarch.model.inference import eager, is_hooked, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
 from hierarch.model.recomputing import recomputing_attention, trained_attention
@@ -48,13 +48,19 @@ class SelfAttention(nn.Module):
         )
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
+        """(B, N, C) -> (3, B, heads, N, d): queries, keys and values.
+
+        In inference on a CPU in float32 where they are bfloat16: so torch's attention is faster.
+        """
         qkv: Tensor = self.qkv(x)
+        if qkv.dtype is torch.bfloat16 and unwatched(qkv):
+            qkv = qkv.float()
         return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
 
     def join(self, heads: Tensor) -> Tensor:
         """(B, heads, N, d) -> (B, N, C)."""
-        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
+        joined = rearrange(heads, "b h n d -> b n (h d)")
+        out: Tensor = self.proj(joined.to(self.proj.weight.dtype))
         return out
 
 

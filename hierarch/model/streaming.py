@@ -6,6 +6,7 @@ between the two, its window goes through norm, mixer, residual, norm, MLP and re
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
@@ -54,6 +55,7 @@ class WindowMixer(Protocol):
 def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
     gradient. The first one writes a new map, or `over` its input, the others over that."""
+    _keep_freed_memory()
     batch, height, width, dim = x.shape
     rows = x.reshape(-1, dim)
     out = rows if over else None
@@ -64,6 +66,16 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tenso
             orders[cut] = cut.order(batch, (height, width))
         rows = out = _through(block, rows, out, cut, orders[cut])
     return rows.view(x.shape)
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Lets a tile have the memory of the one before.
+
+    glibc gives freed memory back to the system, which clears it for whoever asks next, in excess of
+    twice the largest block that it saw freed. It sees one here, once, that nobody has touched.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order) -> Tensor:
