@@ -9,6 +9,8 @@ from helpers import noise, perturb, tiny
 from torch.export import Dim
 
 import hierarch
+from hierarch.model.inference import _compiled_linear
+from hierarch.model.layers import Linear
 
 HEAD = {"num_classes": 5}
 # one window or many, with padding and without, down to one image of one token
@@ -100,6 +102,39 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
                 images = noise(2, 3, height, width)
                 assert_same(compiled(images), model(images))
             assert len(graphs) == count
+
+
+def linears_in(graph):
+    return sum("hierarch.linear" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_compiled_inference_multiplies_as_inference_does():
+    model, graphs = shifted_block("window_attention"), Graphs()
+    images = noise(2, 3, 37, 50)
+    compiled = torch.compile(model, backend=graphs, fullgraph=True)
+    with torch.no_grad():
+        assert_same(compiled(images), model(images))
+        exported = torch.export.export(model, (images,))
+        compiled.bfloat16()(images.bfloat16())
+    compiled.float()(images)
+    assert [linears_in(graph) for graph in graphs] == [4, 0, 0]
+    assert linears_in(exported) == 0
+
+
+def test_a_compiled_layer_can_be_transformed():
+    layer, x = Linear(8, 5), noise(3, 2, 8)
+    for transformed in (torch.vmap(layer), lambda x: torch.func.jvp(layer, (x,), (x,))):
+        with torch.no_grad():
+            compiled = torch.compile(transformed, backend="aot_eager", fullgraph=True)
+            assert_same(compiled(x), transformed(x))
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8), (0, 8)])
+def test_what_the_compiler_is_told_of_a_linear_layer(shape, activation):
+    layer = Linear(8, 5).requires_grad_(False)
+    for bias in (layer.bias, None):
+        torch.library.opcheck(_compiled_linear, (noise(*shape), layer.weight, bias, activation))
 
 
 def as_large_as_the_attention_maps(graph, *, windows, tokens):

@@ -3,12 +3,15 @@ differently."""
 
 from __future__ import annotations
 
-import functools
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+# torch 2.6 cannot tell an export from a compilation
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def eager(x: Tensor) -> bool:
@@ -19,16 +22,34 @@ def eager(x: Tensor) -> bool:
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and forward_ad._current_level < 0
+        and not _is_transformed()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._len_torch_function_stack() == 0
     )
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_transformed() -> bool:
+    """Whether vmap or a forward gradient makes something else of each operator."""
+    stack = torch._C._functorch.peek_interpreter_stack()
+    return stack is not None or forward_ad._current_level >= 0
+
+
 def unwatched(x: Tensor) -> bool:
     """Whether only the values count: `eager`, and no gradient."""
     return not torch.is_grad_enabled() and eager(x)
+
+
+def _compiled(x: Tensor) -> bool:
+    """Whether torch.compile makes a program that gives the values alone, in float32 on a CPU."""
+    return (
+        torch.compiler.is_compiling()
+        and not is_exporting()
+        and not torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype is torch.float32
+        and not _is_transformed()
+    )
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -51,8 +72,11 @@ def linear(
     it torch first writes the bias to the output, and reads it again for the GELU.
     """
     fused = {None: "none", "gelu": "gelu"}.get(_name(activation))
-    if fused and unwatched(x) and is_onednns(x, weight):
-        return onednn_linear(x, weight, bias, fused)
+    if fused and is_onednns(x, weight):
+        if unwatched(x):
+            return onednn_linear(x, weight, bias, fused)
+        if _compiled(x):
+            return cast(Tensor, _compiled_linear(x, weight, bias, fused))
     out = F.linear(x, weight, bias)
     return out if activation is None else activation(out)
 
@@ -77,6 +101,22 @@ def onednn_outer(left: Tensor, right: Tensor) -> Tensor:
     return onednn_linear(right.T.contiguous(), left.T).T
 
 
+@torch.library.custom_op(
+    "hierarch::linear",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor? bias, str activation) -> Tensor",
+)
+def _compiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """`onednn_linear` as the compiler sees it: of a linear layer it would make one of torch.mm's
+    library, which takes twice as long on some processors."""
+    return onednn_linear(x, weight, bias, activation)
+
+
+@_compiled_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
 def _name(activation: nn.Module | None) -> str | None:
     """ "gelu" for the exact GELU that no hook looks at, None for none, "" for any other."""
     if activation is None:
@@ -92,14 +132,15 @@ def is_onednns(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and _has_onednn(x.dtype)
+        and x.dtype in ONEDNNS_TYPES
     )
 
 
-@functools.cache
-def _has_onednn(dtype: torch.dtype) -> bool:
+def _onednns_types() -> frozenset[torch.dtype]:
     if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    if dtype is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float32
+        return frozenset()
+    half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+    return frozenset({torch.float32} | half)
+
+
+ONEDNNS_TYPES = _onednns_types()

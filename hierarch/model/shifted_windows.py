@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierarch.model.attention import Masks
 from hierarch.model.cut import Kind, kinds
-from hierarch.model.inference import unwatched
+from hierarch.model.inference import is_exporting, unwatched
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.windows import is_zero, merge, pad, pad_to_windows, partition, roll
@@ -23,9 +23,6 @@ OTHER_REGION = -100.0
 """Added, as published, to the logit of a pair of tokens that are no neighbors in the image."""
 KindMasks = Mapping[Kind, Tensor | None]
 """What is added to the logits of a window of each kind: (1, heads or 1, N, N or more)."""
-
-# torch 2.6 cannot tell an export from a compilation
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def in_windows(
@@ -66,7 +63,7 @@ def _in_kinds(
 ) -> Tensor:
     """(B*nH*nW, N, C) -> (B*nH*nW, N, C): attention in a shifted grid, with a mask per kind."""
     kind = _kind_of_each(batch, grid, shift, device=windows.device)
-    if _is_exporting():  # a program for all sizes must not ask whether there are any of a kind
+    if is_exporting():  # a program for all sizes must not ask whether there are any of a kind
         every = torch.cat([mask for mask in masks.values() if mask is not None])
         return attend(windows, [(windows.shape[0], every[kind])])
     rows, columns = (n if is_zero(moved) else n - 1 for n, moved in zip(grid, shift, strict=True))
