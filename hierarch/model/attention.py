@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked, unwatched
+from hierarch.model.inference import eager, is_hooked, is_onednns, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
 from hierarch.model.recomputing import recomputing_attention, trained_attention
@@ -19,6 +19,10 @@ from hierarch.model.training import trains
 
 Masks = Sequence[tuple[int, Tensor | None]]
 """What is added to the logits, (1 or B, heads or 1, N, N or more), and for how many sequences."""
+
+
+ELEMENTS = 1 << 21
+"""Of the attention maps that are made at once, at most: 8 MiB in float32."""
 
 
 class SelfAttention(nn.Module):
@@ -48,19 +52,13 @@ class SelfAttention(nn.Module):
         )
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (3, B, heads, N, d): queries, keys and values.
-
-        In inference on a CPU in float32 where they are bfloat16: so torch's attention is faster.
-        """
+        """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
         qkv: Tensor = self.qkv(x)
-        if qkv.dtype is torch.bfloat16 and unwatched(qkv):
-            qkv = qkv.float()
         return rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
 
     def join(self, heads: Tensor) -> Tensor:
         """(B, heads, N, d) -> (B, N, C)."""
-        joined = rearrange(heads, "b h n d -> b n (h d)")
-        out: Tensor = self.proj(joined.to(self.proj.weight.dtype))
+        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
         return out
 
 
@@ -73,9 +71,31 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
     if eager(q) and any(mask is not None and mask.requires_grad for _, mask in added):
         return recomputing_attention(qkv, cast(Sequence[tuple[int, Tensor]], added), scale)
     # four dimensions: with five, torch takes the slow path, and ONNX refuses
-    attend = partial(F.scaled_dot_product_attention, scale=scale)
+    multiply = _in_bfloat16 if _multiplies_bfloat16(q, k) else F.scaled_dot_product_attention
+    attend = partial(multiply, scale=scale)
     if len(added) == 1:
         return attend(q, k, v, attn_mask=added[0][1])
     counts = [count for count, _ in added]
     parts = zip(q.split(counts), k.split(counts), v.split(counts), added, strict=True)
     return torch.cat([attend(q, k, v, attn_mask=mask) for q, k, v, (_, mask) in parts])
+
+
+def _multiplies_bfloat16(q: Tensor, k: Tensor) -> bool:
+    """Whether only the values count, and the processor multiplies these faster than float32, which
+    torch's own attention does not use; and whether the maps are small enough to be made."""
+    small = q.shape[:3].numel() * k.shape[2] <= ELEMENTS
+    return q.dtype is torch.bfloat16 and unwatched(q) and is_onednns(q, k) and small
+
+
+def _in_bfloat16(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float | None
+) -> Tensor:
+    """(B, heads, N, d) each -> (B, heads, N, d): softmax(q kᵀ scale + mask) v, with what is
+    between the two matrix multiplications in float32."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
+    logits = torch.bmm(queries, keys.mT).view(*q.shape[:3], -1).float().mul_(scale)
+    if attn_mask is not None:
+        logits += attn_mask.float()
+    attended = logits.softmax(-1).to(v.dtype).flatten(0, 1)
+    return torch.bmm(attended, values).view(q.shape)

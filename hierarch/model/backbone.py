@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from hierarch.model.block import Block
 from hierarch.model.head import Head
-from hierarch.model.inference import is_hooked, unwatched
+from hierarch.model.inference import eager, is_hooked, keep_freed_memory, unwatched
 from hierarch.model.position import AbsolutePosition
 from hierarch.model.side_by_side import side_by_side, threads_for
-from hierarch.model.stage import Stage
+from hierarch.model.stage import Stage, is_fresh
+from hierarch.model.streaming import TileSize
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
 from hierarch.spec.head import HeadSpec
@@ -106,10 +107,14 @@ class Backbone(nn.Module):
     ) -> dict[int, Tensor]:
         """The maps of some stages, (B, H, W, C), before any norm; the others' are not kept."""
         _check_images(images, self.spec.stem.in_chans)
+        if eager(images):
+            keep_freed_memory()
         x = self.drop(self.position_embedding(self.stem(images)))
+        makers = (self.stem, self.position_embedding, self.drop)
+        fresh = unwatched(images) and is_fresh(x, images, *makers)
         maps = {}
         for i, stage in enumerate(self.stages[:upto]):
-            x = stage(x)
+            x = stage(x, over=fresh and i == 0)
             if i in wanted:
                 maps[i] = x
         return maps
@@ -203,14 +208,14 @@ class Backbone(nn.Module):
         for stage in self._stages():
             stage.grad_checkpointing = per if enable else None
 
-    def set_tile_size(self, tokens: int | None) -> None:
+    def set_tile_size(self, tokens: TileSize) -> None:
         """How many tokens inference on a CPU takes through a block together, where the block's
-        mixer works in windows; by default 1,568 * 96 / C of them, C wide. None for all at once.
+        mixer works in windows; "auto", the default, for 735 KiB of them. None for all at once.
 
         Raises `ValueError` for a number below 1. The output does not depend on it.
         """
-        if tokens is not None and tokens < 1:
-            raise ValueError(f"tokens={tokens} should be 1 or more, or None")
+        if tokens not in ("auto", None) and (isinstance(tokens, str) or tokens < 1):
+            raise ValueError(f"tokens={tokens} should be 1 or more, 'auto' or None")
         for stage in self._stages():
             for block in stage.blocks:
                 cast(Block, block).tile = tokens

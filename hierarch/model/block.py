@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.model.inference import eager, is_hooked, unwatched
-from hierarch.model.streaming import WindowMixer, gathered, streamed, tile_of
+from hierarch.model.streaming import TileSize, WindowMixer, gathered, streamed
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
 
@@ -25,8 +25,7 @@ class Block(nn.Module):
         super().__init__()
         self.mixer = mixer.build(stage.dim)
         self.in_windows = mixer.independent_windows and stage.norm.per_token
-        self.tile: int | None = tile_of(stage.dim)
-        """About how many tokens are streamed together; None for the whole map at once."""
+        self.tile: TileSize = "auto"
 
     @abstractmethod
     def before(self, x: Tensor) -> Tensor:

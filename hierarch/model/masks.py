@@ -16,7 +16,7 @@ ALIGNMENT = 8
 
 def aligned(mask: Tensor) -> Tensor:
     """(..., N, N) -> (..., N, N or more): on a GPU with whole rows of 16 bytes, whose rest is 0."""
-    return in_whole_rows(mask) if _wants_whole_rows(mask) else mask
+    return in_whole_rows(mask) if _wants_whole_rows(mask) else mask.contiguous()
 
 
 def _wants_whole_rows(mask: Tensor) -> bool:

@@ -35,16 +35,17 @@ class Stage(nn.Module):
             plan.output_norm.build(plan.dim) if plan.output_norm else nn.Identity()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, over: bool = False) -> Tensor:
+        """`over`: nobody else wants x, which inference may write over."""
         if self.grad_checkpointing == "stage" and self.training:
             return checkpoint(self._forward, x, use_reentrant=False)
-        return self._forward(x)
+        return self._forward(x, over=over and not is_hooked(self))
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, *, over: bool = False) -> Tensor:
         given, x = x, self.downsample(x)
         if self.streams(x):
             blocks = cast(list[Block], list(self.blocks))
-            return streamed(blocks, x, over=self._is_ours(x, given))
+            return streamed(blocks, x, over=is_fresh(x, given, self.downsample, kept=not over))
         for block in self.blocks:
             if self.grad_checkpointing == "block" and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
@@ -56,7 +57,9 @@ class Stage(nn.Module):
         """Whether every block takes this input a few windows at a time."""
         return all(isinstance(block, Block) and block.streams(x) for block in self.blocks)
 
-    def _is_ours(self, x: Tensor, given: Tensor) -> bool:
-        """Whether nobody else has what the downsampling made."""
-        memory, other = (one.untyped_storage().data_ptr() for one in (x, given))
-        return memory != other and not any(map(is_hooked, self.downsample.modules()))
+
+def is_fresh(made: Tensor, given: Tensor, *makers: nn.Module, kept: bool = True) -> bool:
+    """Whether nobody else has what modules made of what they were given, which is `kept` or not."""
+    memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
+    seen = any(is_hooked(module) for maker in makers for module in maker.modules())
+    return not seen and (memory != other or not kept)

@@ -6,11 +6,10 @@ between the two, its window goes through norm, mixer, residual, norm, MLP and re
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,18 +21,15 @@ from hierarch.spec.base import Pair, ceil_div
 if TYPE_CHECKING:
     from hierarch.model.block import Block
 
-NUMBERS = 1568 * 96
-"""Numbers of a map that go through a block together, about, unless a block says otherwise: 32
-windows of 7x7 at Swin-T's first width.
+TileSize = int | Literal["auto"] | None
+"""How many tokens go through a block together, about; "auto": as many as are of `BYTES`; None: all
+of the map, and not by this way."""
+BYTES = 40 * 7 * 7 * 96 * 4
+"""Of a map that go through a block together: 40 windows of 7x7 at Swin-T's first width in float32.
 
 Measured: what a tile holds at once in the widest place, an MLP's hidden layer, then stays near the
 cores, and a matrix multiplication has rows enough to run at its full speed.
 """
-
-
-def tile_of(dim: int) -> int:
-    """How many tokens of this width go through a block together, about."""
-    return max(1, NUMBERS // dim)
 
 
 Tile = tuple[Tensor, list[tuple[Kind, int]]]
@@ -55,7 +51,6 @@ class WindowMixer(Protocol):
 def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
     gradient. The first one writes a new map, or `over` its input, the others over that."""
-    _keep_freed_memory()
     batch, height, width, dim = x.shape
     rows = x.reshape(-1, dim)
     out = rows if over else None
@@ -66,16 +61,6 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tenso
             orders[cut] = cut.order(batch, (height, width))
         rows = out = _through(block, rows, out, cut, orders[cut])
     return rows.view(x.shape)
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Lets a tile have the memory of the one before.
-
-    glibc gives freed memory back to the system, which clears it for whoever asks next, in excess of
-    twice the largest block that it saw freed. It sees one here, once, that nobody has touched.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order) -> Tensor:
@@ -101,7 +86,9 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
                 out = torch.empty_like(rows, dtype=done.dtype)
         out.index_copy_(0, held, done)
 
-    count = order[0].numel() / (block.tile or len(rows))
+    of_bytes = BYTES / (rows.shape[1] * rows.element_size())
+    tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
+    count = order[0].numel() / tile
     threads = threads_for(count)
     each(run, _tiles(order, threads * max(1, round(count / threads))), threads)
     return rows if out is None else out
@@ -123,7 +110,7 @@ def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, height: int) -> Tensor
     """(B, H, W, C) -> (B, ceil(H / height), w, D): what `run` makes of some rows at a time, each
     `height` of which it makes one of, so that nothing but the result is as large as the map."""
     rows = ceil_div(x.shape[1], height)
-    count = x.numel() / NUMBERS
+    count = x.nbytes / BYTES
     threads = threads_for(count)
     strips = min(rows, threads * max(1, round(count / threads)))
     stops = [rows * i // strips for i in range(strips + 1)]
