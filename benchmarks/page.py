@@ -32,7 +32,7 @@ def page(data: dict[str, Any]) -> str:
             parts += _section(setting.title, found[setting.name])
     parts.append(NOTES.read_text(encoding="utf-8").strip())
     if "profile" in data:
-        parts += ["- `python benchmarks/profile.py`", data["profile"]]
+        parts += ["- `python benchmarks/operators.py`", data["profile"]]
     return "\n\n".join(parts) + "\n"
 
 

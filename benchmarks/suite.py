@@ -60,8 +60,8 @@ def machine() -> dict[str, Any]:
 
 
 def profile() -> str:
-    """The table of `profile.py`."""
-    script = [sys.executable, str(ROOT / "benchmarks" / "profile.py")]
+    """The table of `operators.py`."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "operators.py")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         script, env=env, stdout=subprocess.PIPE, encoding="utf-8", check=True

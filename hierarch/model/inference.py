@@ -29,11 +29,15 @@ def eager(x: Tensor) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_transformed() -> bool:
     """Whether vmap or a forward gradient makes something else of each operator."""
     stack = torch._C._functorch.peek_interpreter_stack()
     return stack is not None or forward_ad._current_level >= 0
+
+
+# what torch.compiler.assume_constant_result does, without importing the compiler: the answer is
+# that of the moment when a program is written, which is written again under another stack
+_is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

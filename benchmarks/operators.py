@@ -1,7 +1,7 @@
 """Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
 thread, as each of several has of a batch, and a training step of 8 on all. Prints a Markdown table.
 
-python benchmarks/profile.py
+python benchmarks/operators.py
 """
 
 from __future__ import annotations
