@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import noise, perturb, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
-from hierarch.model import streaming
+from hierarch.model import attention, streaming
 from hierarch.model.block import Block
 from hierarch.model.cut import PADDING, shifted_cut
 
@@ -410,3 +411,18 @@ def test_bfloat16_is_as_close_as_the_plain_path(mixer):
     assert found.dtype is torch.bfloat16
     error, plain_error = ((one - wanted).abs().max() for one in (found, other))
     assert error <= max(1.5 * plain_error, 0.02 * wanted.abs().max())
+
+
+@pytest.mark.parametrize("mask", [None, (1, 1, 9, 9), (1, 2, 9, 9), (6, 2, 9, 9)])
+@pytest.mark.parametrize("scale", [None, 0.5])
+@pytest.mark.parametrize("made", [0, 1 << 21])
+def test_attention_in_bfloat16_with_maps_made_or_not(monkeypatch, mask, scale, made):
+    monkeypatch.setattr(attention, "ELEMENTS", made)
+    qkv = noise(3, 6, 2, 9, 8).bfloat16()
+    added = None if mask is None else noise(*mask, seed=1).bfloat16()
+    with torch.no_grad():
+        found = attention.attention(qkv, [(6, added)], scale)
+    exact = None if added is None else added.double()
+    wanted = F.scaled_dot_product_attention(*qkv.double(), attn_mask=exact, scale=scale)
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=0.02)
