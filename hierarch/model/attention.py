@@ -83,8 +83,12 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
 def _multiplies_bfloat16(q: Tensor, k: Tensor) -> bool:
     """Whether only the values count, and the processor multiplies these faster than float32, which
     torch's own attention does not use; and whether the maps are small enough to be made."""
-    small = q.shape[:3].numel() * k.shape[2] <= ELEMENTS
-    return q.dtype is torch.bfloat16 and unwatched(q) and is_onednns(q, k) and small
+    return (
+        q.dtype is torch.bfloat16
+        and unwatched(q)  # before any size is asked for: an export must not
+        and is_onednns(q, k)
+        and q.shape[:3].numel() * k.shape[2] <= ELEMENTS
+    )
 
 
 def _in_bfloat16(
