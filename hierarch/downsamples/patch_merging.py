@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.streaming import in_strips
 from hierarch.model.windows import pad_to_multiple
@@ -69,9 +68,7 @@ class PatchMerging(nn.Module):
         self.reduction = Linear(4 * in_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.in_strips and unwatched(x) and not any(map(is_hooked, self.modules())):
-            return in_strips(self._merged, x, 2)
-        return self._merged(x)
+        return in_strips(self, self._merged, x, 2) if self.in_strips else self._merged(x)
 
     def _merged(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, (2, 2))

@@ -87,11 +87,9 @@ def linear(
     it torch first writes the bias to the output, and reads it again for the GELU.
     """
     fused = {None: "none", "gelu": "gelu"}.get(_name(activation))
-    if fused and is_onednns(x, weight):
-        if unwatched(x):
-            return onednn_linear(x, weight, bias, fused)
-        if _compiled(x):
-            return cast(Tensor, _compiled_linear(x, weight, bias, fused))
+    multiply = onednn_linear if unwatched(x) else _compiled_linear if _compiled(x) else None
+    if fused and multiply and is_onednns(x, weight):  # last: a trace is asked for no size
+        return cast(Tensor, multiply(x, weight, bias, fused))
     out = F.linear(x, weight, bias)
     return out if activation is None else activation(out)
 

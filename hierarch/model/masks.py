@@ -15,7 +15,8 @@ ALIGNMENT = 8
 
 
 def aligned(mask: Tensor) -> Tensor:
-    """(..., N, N) -> (..., N, N or more): on a GPU with whole rows of 16 bytes, whose rest is 0."""
+    """(..., N, N) -> (..., N, N or more): in order in memory, and on a GPU with whole rows of 16
+    bytes, whose rest is 0."""
     return in_whole_rows(mask) if _wants_whole_rows(mask) else mask.contiguous()
 
 

@@ -12,9 +12,10 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hierarch.model.cut import Cut, Kind, Order, within
+from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.side_by_side import each, threads_for
 from hierarch.spec.base import Pair, ceil_div
 
@@ -106,9 +107,12 @@ def _tiles(order: Order, count: int) -> list[Tile]:
     ]
 
 
-def in_strips(run: Callable[[Tensor], Tensor], x: Tensor, height: int) -> Tensor:
-    """(B, H, W, C) -> (B, ceil(H / height), w, D): what `run` makes of some rows at a time, each
-    `height` of which it makes one of, so that nothing but the result is as large as the map."""
+def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, height: int) -> Tensor:
+    """(B, H, W, C) -> (B, ceil(H / height), w, D): what a module's `run` makes of rows, of each
+    `height` of them one. Where nobody looks inside, of some at a time, so that nothing but the
+    result is as large as the map."""
+    if not unwatched(x) or any(map(is_hooked, module.modules())):
+        return run(x)
     rows = ceil_div(x.shape[1], height)
     count = x.nbytes / BYTES
     threads = threads_for(count)

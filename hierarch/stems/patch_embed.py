@@ -8,7 +8,6 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.inference import is_hooked, unwatched
 from hierarch.model.layers import PatchConv
 from hierarch.model.streaming import in_strips
 from hierarch.model.windows import pad_to_multiple
@@ -74,8 +73,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = rearrange(x, "b c h w -> b h w c")
-        if self.in_strips and unwatched(x) and not any(map(is_hooked, self.modules())):
-            return in_strips(self._embedded, x, self.patch_size[0])
+        if self.in_strips:
+            return in_strips(self, self._embedded, x, self.patch_size[0])
         return self._embedded(x)
 
     def _embedded(self, x: Tensor) -> Tensor:
