@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hierarch.model.block import Block
 from hierarch.model.head import Head
-from hierarch.model.inference import eager, is_hooked, keep_freed_memory, unwatched
+from hierarch.model.inference import eager, is_hooked_inside, keep_freed_memory, unwatched
 from hierarch.model.position import AbsolutePosition
 from hierarch.model.side_by_side import side_by_side, threads_for
 from hierarch.model.stage import Stage, is_fresh
@@ -83,17 +83,15 @@ class Backbone(nn.Module):
         return Head(self.num_features, head, norm=self._head_norm())
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if not self.training and unwatched(images) and self._streams(images):
+        if not self.training and unwatched(images):
             threads = threads_for(len(images))
-            if threads > 1:
+            if threads > 1 and self._streams(images):
                 return side_by_side(self._forward, images, threads)
         return self._forward(images)
 
     def _streams(self, images: Tensor) -> bool:
         """Whether nothing but the output is looked at, and no image's depends on another."""
-        return not any(map(is_hooked, self.modules())) and all(
-            stage.streams(images) for stage in self._stages()
-        )
+        return not is_hooked_inside(self) and all(stage.streams(images) for stage in self._stages())
 
     def _forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.spec.head:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked, unwatched
+from hierarch.model.inference import eager, is_hooked_inside, unwatched
 from hierarch.model.streaming import TileSize, WindowMixer, gathered, streamed
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
@@ -51,7 +51,7 @@ class Block(nn.Module):
             and not self.training
             and unwatched(x)
             and isinstance(self.mixer, WindowMixer)
-            and not any(map(is_hooked, self.modules()))
+            and not is_hooked_inside(self)
         )
 
     def _gathers(self, x: Tensor) -> bool:
@@ -61,5 +61,5 @@ class Block(nn.Module):
             and torch.is_grad_enabled()
             and eager(x)
             and isinstance(self.mixer, WindowMixer)
-            and not any(map(is_hooked, self.mixer.modules()))
+            and not is_hooked_inside(self.mixer)
         )

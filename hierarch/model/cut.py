@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -109,6 +110,7 @@ def kinds(shift: Pair) -> list[Kind]:
     return [(row, column) for row in rows for column in columns]
 
 
+@lru_cache
 def shifted_cut(grid: Pair, window: Pair, shift: Pair) -> Cut:
     """A grid that is padded at its end, and rolled by -shift."""
     rows, columns = map(shifted, grid, window, shift)

@@ -69,13 +69,31 @@ def _compiled(x: Tensor) -> bool:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether somebody looks at what goes into a module, or comes out of it, either way."""
+    return _is_any_hooked() or _has_hooks(module)
+
+
+def is_hooked_inside(*modules: nn.Module) -> bool:
+    """Whether one of some modules, or a module inside one, `is_hooked`."""
+    return _is_any_hooked() or any(map(_has_hooks_inside, modules))
+
+
+def _is_any_hooked() -> bool:
+    return bool(nn.modules.module._has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
+def _has_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
     )
+
+
+def _has_hooks_inside(module: nn.Module) -> bool:
+    # modules() would give each its name, which takes longer than all else here
+    children = (child for child in module._modules.values() if child is not None)
+    return _has_hooks(module) or any(map(_has_hooks_inside, children))
 
 
 def linear(

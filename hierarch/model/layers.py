@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import is_hooked, linear, unwatched
+from hierarch.model.inference import is_hooked_inside, linear, unwatched
 from hierarch.model.training import can_repeat, trained_linear, trained_mlp, trains
 
 
@@ -65,7 +65,7 @@ class Mlp(nn.Module):
         """Whether it is two linear layers and an activation, all trained, and seen by nobody."""
         linears = type(self.fc1) is Linear and type(self.fc2) is Linear
         trained = all(weight.requires_grad for weight in self.parameters())
-        return linears and trained and not self.drop.p and not any(map(is_hooked, self.modules()))
+        return linears and trained and not self.drop.p and not is_hooked_inside(self)
 
 
 def mlp_of(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:

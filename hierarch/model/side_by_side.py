@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
@@ -51,11 +52,23 @@ def each(run: Callable[[Item], Result], items: Iterable[Item], threads: int) -> 
         return list(map(run, items))
     mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
 
-    def one(item: Item) -> Result:
-        with mode():  # another thread would not know
-            return run(item)
+    results: dict[int, Result] = {}
+    todo = deque(enumerate(items))
 
-    return list(_pool(threads).map(one, items))
+    def work() -> None:
+        with mode():  # another thread would not know
+            while True:
+                try:
+                    index, item = todo.popleft()
+                except IndexError:
+                    return
+                results[index] = run(item)
+
+    # one future a thread, not one an item: the caller would wake up for each, and hold up the rest
+    workers = [_pool(threads).submit(work) for _ in range(threads)]
+    for worker in workers:
+        worker.result()
+    return [results[index] for index in range(len(results))]
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

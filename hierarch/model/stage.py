@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hierarch.model.block import Block
-from hierarch.model.inference import is_hooked
+from hierarch.model.inference import is_hooked, is_hooked_inside
 from hierarch.model.streaming import streamed
 from hierarch.spec.backbone import StagePlan
 
@@ -61,5 +61,4 @@ class Stage(nn.Module):
 def is_fresh(made: Tensor, given: Tensor, *makers: nn.Module, kept: bool = True) -> bool:
     """Whether nobody else has what modules made of what they were given, which is `kept` or not."""
     memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
-    seen = any(is_hooked(module) for maker in makers for module in maker.modules())
-    return not seen and (memory != other or not kept)
+    return not is_hooked_inside(*makers) and (memory != other or not kept)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.model.cut import Cut, Kind, Order, within
-from hierarch.model.inference import is_hooked, unwatched
+from hierarch.model.inference import is_hooked_inside, unwatched
 from hierarch.model.side_by_side import each, threads_for
 from hierarch.spec.base import Pair, ceil_div
 
@@ -55,11 +55,13 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tenso
     batch, height, width, dim = x.shape
     rows = x.reshape(-1, dim)
     out = rows if over else None
-    orders: dict[Cut, Order] = {}
-    for block in blocks:
-        cut = cast(WindowMixer, block.mixer).cut((height, width))
-        if cut not in orders:
-            orders[cut] = cut.order(batch, (height, width))
+    cuts = [cast(WindowMixer, block.mixer).cut((height, width)) for block in blocks]
+    # where tiles are shared among threads, by these: torch's own would go on waiting for more work
+    threads = threads_for(x.nbytes / BYTES)
+    different = list(dict.fromkeys(cuts))
+    found = each(lambda cut: cut.order(batch, (height, width)), different, threads)
+    orders = dict(zip(different, found, strict=True))
+    for block, cut in zip(blocks, cuts, strict=True):
         rows = out = _through(block, rows, out, cut, orders[cut])
     return rows.view(x.shape)
 
@@ -111,7 +113,7 @@ def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, hei
     """(B, H, W, C) -> (B, ceil(H / height), w, D): what a module's `run` makes of rows, of each
     `height` of them one. Where nobody looks inside, of some at a time, so that nothing but the
     result is as large as the map."""
-    if not unwatched(x) or any(map(is_hooked, module.modules())):
+    if not unwatched(x) or is_hooked_inside(module):
         return run(x)
     rows = ceil_div(x.shape[1], height)
     count = x.nbytes / BYTES
