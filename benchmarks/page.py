@@ -24,7 +24,8 @@ def page(data: dict[str, Any]) -> str:
     parts = [
         "# Performance",
         f"Measured on {_machine(data)}. Weights are random; everybody is called once a round, in "
-        "an order that rotates. A goal that is not reached is shown as such.",
+        "an order that rotates, when the threads of the one before rest. A goal that is not "
+        "reached is shown as such.",
         "\n".join(_summary(found)),
     ]
     for setting in SETTINGS:

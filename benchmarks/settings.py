@@ -61,6 +61,25 @@ def time_ratio(execution: str = "eager") -> Callable[[Reports], float | None]:
     return lambda reports: worst(row["vs_fastest_peer"] for row, _ in groups(reports, execution))
 
 
+def fastest(
+    reports: Reports, figure: str, pick: Callable[..., float], over: Callable[..., float]
+) -> float | None:
+    """What the better of our ways reaches, as a spec runs by itself or packed: the worst `over`
+    the settings of what to `pick` there."""
+
+    def one(rows: list[dict[str, Any]]) -> float | None:
+        ways = ("eager", "packed")
+        ours = (r[figure] for r in rows if not r["is_peer"] and r["execution"] in ways)
+        return worst(ours, pick)
+
+    settings = (setting for report in reports for setting in report["settings"])
+    return worst((one(setting["rows"]) for setting in settings), over)
+
+
+def fastest_ratio(reports: Reports) -> float | None:
+    return fastest(reports, "vs_fastest_peer", min, over=max)
+
+
 def memory_ratio(reports: Reports) -> float | None:
     """Memory over that of the peer that takes least."""
 
@@ -74,7 +93,7 @@ def memory_ratio(reports: Reports) -> float | None:
 
 
 def gemm_share(reports: Reports) -> float | None:
-    return worst((row["gemm_share"] for row, _ in groups(reports, "eager")), min)
+    return fastest(reports, "gemm_share", max, over=min)
 
 
 def growth(reports: Reports) -> float | None:
@@ -148,9 +167,9 @@ SETTINGS = (
     Setting(
         "runtimes",
         "Swin-T against ONNX Runtime and OpenVINO, forward, 224², batch 1 and 8",
-        (f"hierarch bench swin_tiny {RUNTIMES} --sizes 224 --batch 1,8 --no-memory",),
-        (faster(0.95),),
-        f"hierarch bench swin_tiny {RUNTIMES} --sizes 64 --no-memory {QUICK}",
+        (f"hierarch bench swin_tiny {RUNTIMES} --sizes 224 --batch 1,8 --pack --no-memory",),
+        (Goal("time / fastest peer", 0.95, fastest_ratio),),
+        f"hierarch bench swin_tiny {RUNTIMES} --sizes 64 --pack --no-memory {QUICK}",
     ),
     Setting(
         "swin-mixer",
@@ -166,9 +185,9 @@ SETTINGS = (
     Setting(
         "gemm-share",
         "Swin-T's share of the GEMM limit, forward, 224², batch 8",
-        ("hierarch bench swin_tiny --sizes 224 --batch 8 --no-memory",),
+        ("hierarch bench swin_tiny --sizes 224 --batch 8 --pack --no-memory",),
         (Goal("share of the GEMM limit", 0.85, gemm_share, at_least=True),),
-        f"hierarch bench swin_tiny --sizes 64 --no-memory {QUICK}",
+        f"hierarch bench swin_tiny --sizes 64 --pack --no-memory {QUICK}",
     ),
     Setting(
         "growth",

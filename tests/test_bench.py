@@ -9,6 +9,8 @@ import math
 import random
 import statistics
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +21,13 @@ from helpers import tiny
 from torch import nn
 
 import hierarch
-from hierarch.bench import calls, memory, run, runtimes, worker
+from hierarch.bench import calls, memory, run, runtimes, timing, worker
 from hierarch.bench.contenders import peer_contender, spec_contender
 from hierarch.bench.gemm import GEMM_LIKE, gemm_macs, multiplications, share
 from hierarch.bench.settings import Setting
 from hierarch.bench.timing import WARMUP, interleaved, ratio, rotation
 from hierarch.errors import BenchError, PeerError
+from hierarch.model.backbone import Backbone
 from hierarch.report import BenchRow
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -118,6 +121,31 @@ def test_a_slow_spell_leaves_the_ratio_of_two_contenders_as_it_is():
     first, second = interleaved([takes(1), takes(2)], rounds=8, warmup=0, clock=lambda: clock.now)
     assert max(first) == 10 * min(first)
     assert ratio(second, first) == 2
+
+
+def test_nobody_is_called_before_the_one_before_rests():
+    done = []
+    contenders = [lambda name=name: done.append(name) for name in "ab"]
+    interleaved(contenders, rounds=2, warmup=0, rest=lambda: done.append("-"))
+    assert "".join(done) == "-a-b" + "-b-a"
+
+
+def test_a_process_rests_once_its_threads_do(monkeypatch):
+    def work(until):
+        while time.monotonic() < until:
+            pass
+
+    begun = time.monotonic()
+    thread = threading.Thread(target=work, args=[begun + 0.15])
+    thread.start()
+    assert timing.at_rest()
+    assert time.monotonic() - begun > 0.15
+    thread.join()
+    monkeypatch.setattr(timing, "PATIENCE", 0.03)
+    thread = threading.Thread(target=work, args=[time.monotonic() + 0.2])
+    thread.start()
+    assert not timing.at_rest()
+    thread.join()
 
 
 def test_garbage_is_collected_again_after_a_call_that_fails():
@@ -311,6 +339,26 @@ def test_a_compiled_forward_is_frozen_at_its_first_call_and_a_step_is_not(monkey
     assert seen == [True, False, False, False]
 
 
+def test_packed_a_spec_takes_part_once_more_beside_eager_peers(net, monkeypatch):
+    packs = []
+    original = Backbone.pack_weights
+    monkeypatch.setattr(
+        Backbone, "pack_weights", lambda model: packs.append(model) or original(model)
+    )
+    [setting] = benchmark(vs=[net], packed=True).settings
+    assert [one.execution for one in setting.rows] == ["eager", "eager", "packed"]
+    assert [one.is_peer for one in setting.rows] == [False, True, False]
+    ours, peer = setting.rows[2].seconds, setting.rows[1].seconds
+    assert setting.rows[2].vs_fastest_peer == pytest.approx(ratio(ours, peer))
+    assert len(packs) == 1
+
+
+@pytest.mark.parametrize("options", [{"modes": ["training"]}, {"dtypes": ["float16"]}])
+def test_what_cannot_be_packed_says_so(options):
+    with pytest.raises(BenchError, match="packed for"):
+        benchmark(packed=True, **options)
+
+
 def test_threads_are_set_while_it_runs_and_put_back(monkeypatch):
     before, seen = torch.get_num_threads(), []
     measured = run._measured
@@ -383,11 +431,11 @@ def test_the_worker_answers_for_specs_and_compiled_networks(monkeypatch, capsys)
         pytest.skip(why)
     monkeypatch.setattr(torch, "compile", lambda model, **options: model)
     monkeypatch.setattr(worker.os, "_exit", lambda status: None)
-    for execution in ("eager", "compiled"):
+    for execution, mode in [("eager", "training"), ("compiled", "training"), ("packed", "forward")]:
         request = {
             "origin": {"spec": tiny(head={"num_classes": 10})},
             "execution": execution,
-            "setting": {"mode": "training", "size": [64, 64], "batch": 2, "dtype": "float32"}
+            "setting": {"mode": mode, "size": [64, 64], "batch": 2, "dtype": "float32"}
             | {"threads": torch.get_num_threads()},
         }
         monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
@@ -663,6 +711,25 @@ def test_growth_is_the_time_per_token_over_that_at_the_smallest(suite):
     reports[1]["settings"][0]["rows"][0]["seconds"] = [6.0] * 3
     assert suite.settings.growth(reports) == pytest.approx(1.5)
     assert suite.settings.growth(reports[:1]) is None
+
+
+def test_our_fastest_way_is_the_better_of_two_and_its_worst_setting_counts(suite):
+    def both(eager, packed):
+        """One setting's report: our two ways beside a peer, in seconds as in shares."""
+        report = fake("a", 1.0)
+        ours, peer = report["settings"][0]["rows"]
+        report["settings"][0]["rows"] = [
+            ours | {"vs_fastest_peer": eager, "gemm_share": eager},
+            peer | {"vs_fastest_peer": 0.1, "gemm_share": 0.1},
+            ours | {"vs_fastest_peer": packed, "gemm_share": packed, "execution": "packed"},
+            ours | {"vs_fastest_peer": 0.2, "gemm_share": 0.2, "execution": "compiled"},
+        ]
+        return report
+
+    reports = [both(1.2, 1.1), both(0.8, 0.9)]
+    assert suite.settings.fastest_ratio(reports) == 1.1
+    assert suite.settings.gemm_share(reports) == 0.9
+    assert suite.settings.fastest_ratio([*reports, both(None, 0.9)]) is None
 
 
 def test_every_command_of_the_suite_can_be_read(suite, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from hierarch.bench.contenders import Contender
 from hierarch.bench.settings import Setting
 from hierarch.complexity.peers import told
 from hierarch.errors import BenchError, HierarchError, PeerError
+from hierarch.model.backbone import Backbone
 from hierarch.report import shown_size
 
 Call = Callable[[], object]
@@ -57,6 +58,11 @@ def _prepared(contender: Contender, setting: Setting) -> Call:
             raise PeerError(f"{contender.name} cannot be prepared: {told(error)}") from error
     model = model.to(setting.device, setting.torch_dtype)
     images = torch.randn(shape).to(setting.device, setting.torch_dtype)
+    if contender.execution == "packed":
+        try:
+            cast(Backbone, model).pack_weights()
+        except ValueError as error:
+            raise BenchError(f"{contender.name}: {error}") from error
     run = _training(model.train()) if setting.mode == "training" else _forward(model.eval())
     if contender.execution == "compiled":
         run = _compiled(model, run, setting)

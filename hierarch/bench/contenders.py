@@ -41,7 +41,7 @@ class Contender:
     operators: Callable[[Pair], dict[str, int]]
     """MACs for one image by fvcore's operator; they may raise `CountError`."""
     execution: str = "eager"
-    """"eager", "compiled", or "runtime" where `runtime` says which."""
+    """"eager", "packed", "compiled", or "runtime" where `runtime` says which."""
     runtime: str = ""
 
     @property

@@ -34,6 +34,7 @@ def benchmark(
     batches: Iterable[int] = (1,),
     dtypes: Iterable[str] = ("float32",),
     modes: Iterable[str] = ("forward",),
+    packed: bool = False,
     compiled: bool = False,
     rounds: int = ROUNDS,
     threads: int | None = None,
@@ -47,10 +48,11 @@ def benchmark(
     mode, size (pixels, or (height, width); without: the first spec's `input_size`), batch and
     type of numbers.
 
-    All weights are random. With `compiled`, networks of torch take part once more with
-    torch.compile. `threads` is torch's number unless given. `memory` measures each contender's
-    peak in a process of its own. `gemm_side` is the side of the matrices whose multiplication is
-    the machine's limit; 0 leaves it out. `advance` is called with the steps done and their number.
+    All weights are random. With `packed`, specs take part once more with their weights packed
+    (`Backbone.pack_weights`), and with `compiled`, networks of torch once more with torch.compile.
+    `threads` is torch's number unless given. `memory` measures each contender's peak in a process
+    of its own. `gemm_side` is the side of the matrices whose multiplication is the machine's limit;
+    0 leaves it out. `advance` is called with the steps done and their number.
 
     A spec is named once; raises `BenchError` for options that are none, `SpecError` for a spec or
     a size that is none, and `PeerError` for a peer that is not there or cannot do what is asked.
@@ -80,9 +82,16 @@ def benchmark(
     ]
     for contender in contenders:
         check_can(contender, modes, device)
+    once_more = []
+    if packed:
+        if modes != ["forward"] or device != "cpu":
+            raise BenchError("weights are packed for forward on the CPU; leave packing or the rest")
+        ours = [contender for contender in contenders if not contender.is_peer]
+        once_more += [replace(contender, execution="packed") for contender in ours]
     if compiled:
         eager = [contender for contender in contenders if not contender.runtime]
-        contenders += [replace(contender, execution="compiled") for contender in eager]
+        once_more += [replace(contender, execution="compiled") for contender in eager]
+    contenders += once_more
     steps = (len(contenders) + (2 if gemm_side else 0)) * (rounds + WARMUP) + memory * len(
         contenders
     )
@@ -187,8 +196,9 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
 def _fastest_peer(
     contender: Contender, contenders: Sequence[Contender], times: Sequence[tuple[float, ...]]
 ) -> tuple[float, ...] | None:
-    """Of the peers that run as the contender does, and of the runtimes, which are their own way."""
-    ways = {contender.execution, "runtime"}
+    """Of the peers that run as the contender does, and of the runtimes, which are their own way.
+    Packed weights are compared with eager peers: they have none."""
+    ways = {"eager" if contender.execution == "packed" else contender.execution, "runtime"}
     rivals = [
         seconds
         for other, seconds in zip(contenders, times, strict=True)

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 WARMUP = 2
 """Calls before the first round: the first of all may still compile and allocate."""
+MOMENT = 0.01
+"""Seconds in which a process is seen to rest, or not."""
+PATIENCE = 0.5
+"""Seconds that it is waited for, at most."""
 
 
 def rotation(count: int, rounds: int) -> Iterator[list[int]]:
@@ -27,6 +31,21 @@ def rotation(count: int, rounds: int) -> Iterator[list[int]]:
         yield order[start:] + order[:start]
 
 
+def at_rest() -> bool:
+    """Waits until no thread of the process works; False if some still do after a while.
+
+    A runtime's threads, and torch's, go on looking for work after a call, ONNX Runtime's for 30 ms:
+    on a processor that the next contender needs, which would be told to be slow.
+    """
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        begun, worked = time.monotonic(), time.process_time()
+        time.sleep(MOMENT)
+        if time.process_time() - worked < (time.monotonic() - begun) / 10:
+            return True
+    return False
+
+
 def interleaved(
     calls: Sequence[Callable[[], object]],
     *,
@@ -34,8 +53,10 @@ def interleaved(
     warmup: int = WARMUP,
     clock: Callable[[], float] = time.perf_counter,
     advance: Callable[[], object] = lambda: None,
+    rest: Callable[[], object] = at_rest,
 ) -> list[tuple[float, ...]]:
-    """Seconds of each call in each round, by call. `advance` is called after every call."""
+    """Seconds of each call in each round, by call. `advance` is called after every call, and the
+    next call made when the process `rest`s."""
     for call in calls:
         for _ in range(warmup):
             call()
@@ -47,6 +68,7 @@ def interleaved(
     try:
         for order in rotation(len(calls), rounds):
             for index in order:
+                rest()
                 begun = clock()
                 calls[index]()
                 times[index].append(clock() - begun)

@@ -45,7 +45,7 @@ def answer(request: Mapping[str, Any]) -> Peak:
     who = contender(request["origin"], request["execution"])
     if setting.device == "cpu" and (why := unavailable()):
         return Peak(None, why)
-    if who.execution == "eager":
+    if who.execution in ("eager", "packed"):
         _load_libraries(who, setting)
     call = prepared(who, setting)
     if who.execution == "compiled":

@@ -61,6 +61,13 @@ def bench(
         str,
         typer.Option("--mode", help="forward, training, or both: forward,training."),
     ] = "forward",
+    pack: Annotated[
+        bool,
+        typer.Option(
+            "--pack",
+            help="Time specs with their weights packed too, as oneDNN multiplies them; forward.",
+        ),
+    ] = False,
     compile: Annotated[
         bool,
         typer.Option(
@@ -110,6 +117,7 @@ def bench(
             batches=numbers(batch, "--batch"),
             dtypes=_names(dtype),
             modes=_names(mode),
+            packed=pack,
             compiled=compile,
             rounds=rounds,
             threads=threads,

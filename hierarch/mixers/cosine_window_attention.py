@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hierarch.model.attention import Masks, attention
 from hierarch.model.cut import Cut, Kind, shifted_cut
-from hierarch.model.layers import Linear
+from hierarch.model.layers import Linear, PlainLinear
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.relative_position import relative_position_index
@@ -87,7 +87,7 @@ class CosineWindowAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
         self.logit_scale = nn.Parameter(torch.empty(heads, 1, 1))
         self.cpb_mlp = nn.Sequential(
-            Linear(2, HIDDEN), nn.ReLU(), Linear(HIDDEN, heads, bias=False)
+            PlainLinear(2, HIDDEN), nn.ReLU(), PlainLinear(HIDDEN, heads, bias=False)
         )
         self.proj = Linear(dim, dim)
         self.reset_parameters()
@@ -129,7 +129,7 @@ class CosineWindowAttention(nn.Module):
         bias = None
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias)
+        qkv = self.qkv(x, bias=bias)
         q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse
         scale = self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()

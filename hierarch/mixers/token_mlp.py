@@ -9,7 +9,7 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.layers import Linear
+from hierarch.model.layers import PlainLinear
 from hierarch.spec.base import Pair, Side, pair, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
@@ -60,9 +60,9 @@ class TokenMlp(nn.Module):
         super().__init__()
         self.grid = pair(spec.grid)
         n, hidden = tokens(self.grid), spec.hidden_dim
-        self.fc1 = Linear(n, hidden or n)
+        self.fc1 = PlainLinear(n, hidden or n)
         self.act = spec.activation.build() if hidden else nn.Identity()
-        self.fc2 = Linear(hidden, n) if hidden else None
+        self.fc2 = PlainLinear(hidden, n) if hidden else None
 
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked, is_onednns, unwatched
+from hierarch.model.inference import eager, is_hooked_inside, is_onednns, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
 from hierarch.model.recomputing import recomputing_attention, trained_attention
@@ -44,11 +44,11 @@ class SelfAttention(nn.Module):
     def _is_trained_whole(self, x: Tensor) -> bool:
         """Whether a gradient by all of it is wanted, and nobody looks inside."""
         linears = (self.qkv, self.proj)
-        return trains(x, self.qkv.weight) and all(
-            type(layer) is Linear
-            and not is_hooked(layer)
-            and all(weight.requires_grad for weight in layer.parameters())
-            for layer in linears
+        return (
+            all(type(layer) is Linear for layer in linears)
+            and trains(x, self.qkv.weight)
+            and not is_hooked_inside(*linears)
+            and all(weight.requires_grad for layer in linears for weight in layer.parameters())
         )
 
     def split(self, x: Tensor) -> Tensor:

@@ -104,11 +104,13 @@ def linear(
     Where it can, by oneDNN's matrix multiplication with the bias and an exact GELU in it: without
     it torch first writes the bias to the output, and reads it again for the GELU.
     """
-    fused = {None: "none", "gelu": "gelu"}.get(_name(activation))
     multiply = onednn_linear if unwatched(x) else _compiled_linear if _compiled(x) else None
-    if fused and multiply and is_onednns(x, weight):  # last: a trace is asked for no size
-        return cast(Tensor, multiply(x, weight, bias, fused))
-    out = F.linear(x, weight, bias)
+    if multiply and is_onednns(x, weight):  # last: a trace is asked for no size
+        if _is_exact_gelu(activation):
+            return cast(Tensor, multiply(x, weight, bias, "gelu"))
+        out = cast(Tensor, multiply(x, weight, bias))
+    else:
+        out = F.linear(x, weight, bias)
     return out if activation is None else activation(out)
 
 
@@ -135,25 +137,25 @@ def onednn_outer(left: Tensor, right: Tensor) -> Tensor:
 @torch.library.custom_op(
     "hierarch::linear",
     mutates_args=(),
-    schema="(Tensor x, Tensor weight, Tensor? bias, str activation) -> Tensor",
+    schema='(Tensor x, Tensor weight, Tensor? bias, str activation="none") -> Tensor',
 )
-def _compiled_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _compiled_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none"
+) -> Tensor:
     """`onednn_linear` as the compiler sees it: of a linear layer it would make one of torch.mm's
     library, which takes twice as long on some processors."""
     return onednn_linear(x, weight, bias, activation)
 
 
 @_compiled_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-def _name(activation: nn.Module | None) -> str | None:
-    """ "gelu" for the exact GELU that no hook looks at, None for none, "" for any other."""
-    if activation is None:
-        return None
+def _is_exact_gelu(activation: nn.Module | None) -> bool:
+    """Whether it is, and no hook looks at it."""
     exact = type(activation) is nn.GELU and activation.approximate == "none"
-    return "gelu" if exact and not activation._forward_hooks else ""
+    return exact and not _has_hooks(cast(nn.Module, activation))
 
 
 def is_onednns(x: Tensor, weight: Tensor) -> bool:

@@ -12,7 +12,7 @@ from hierarch.model.inference import is_hooked_inside, linear, unwatched
 from hierarch.model.training import can_repeat, trained_linear, trained_mlp, trains
 
 
-class Linear(nn.Linear):
+class PlainLinear(nn.Linear):
     """A linear layer that starts from a normal of deviation 0.02 truncated at 2, and no bias.
 
     Swin Transformer's own initialization, in `reset_parameters`, so that weights are drawn once,
@@ -24,10 +24,19 @@ class Linear(nn.Linear):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
+
+class Linear(PlainLinear):
+    """The same, multiplied in the fastest way there is, and with its weight packed where a network
+    is asked to: nobody but the layer itself reads it."""
+
+    def forward(
+        self, x: Tensor, activation: nn.Module | None = None, *, bias: Tensor | None = None
+    ) -> Tensor:
+        """(..., C) -> (..., D): with an activation that follows, and with another bias."""
+        bias = self.bias if bias is None else bias
         if not trains(x, self.weight):
-            return linear(x, self.weight, self.bias, activation)
-        out = trained_linear(x, self.weight, self.bias)
+            return linear(x, self.weight, bias, activation)
+        out = trained_linear(x, self.weight, bias)
         return out if activation is None else cast(Tensor, activation(out))
 
 
@@ -74,6 +83,7 @@ def mlp_of(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     norm = norm or nn.Identity()
     if (
         type(mlp) is Mlp
+        and type(mlp.fc1) is Linear
         and trains(x, mlp.fc1.weight)
         and mlp.is_trained_whole()
         and can_repeat(norm, mlp.act)

@@ -16,10 +16,10 @@ from hierarch.spec.base import Pair
 LEGEND = (
     "ms/image: the median over the rounds, over the batch; spread: their interquartile range. "
     "vs first, vs fastest peer: the median of the ratios round by round, under 1 is faster; a "
-    "peer counts where it runs the same way (eager, compiled) or in a runtime of its own. memory: "
-    "the peak of one call above the model. GEMM: the share of what the faster of two large matrix "
-    "multiplications achieves (torch.mm; a linear layer); a training step counts as 3 forward "
-    "passes. Weights are random, drop path is each network's default."
+    "peer counts where it runs the same way (eager, also beside packed weights; compiled) or in a "
+    "runtime of its own. memory: the peak of one call above the model. GEMM: the share of what the "
+    "faster of two large matrix multiplications achieves (torch.mm; a linear layer); a training "
+    "step counts as 3 forward passes. Weights are random, drop path is each network's default."
 )
 
 
@@ -30,7 +30,7 @@ class BenchRow:
     name: str
     is_peer: bool
     execution: str
-    """ "eager", "compiled", or "runtime"."""
+    """ "eager", "packed", "compiled", or "runtime"."""
     batch: int
     seconds: tuple[float, ...]
     """Of a call over the batch, by round."""

@@ -1,0 +1,222 @@
+"""Packed weights: the same numbers, in another order, of which there is one copy."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from helpers import noise, perturb, shallow, tiny
+
+import hierarch
+from hierarch.model import inference
+from hierarch.model.inference import ONEDNNS_TYPES
+from hierarch.model.layers import Linear
+from hierarch.model.packing import PackedLinear
+from hierarch.spec.base import pair
+
+HEAD = {"num_classes": 5}
+MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
+IMAGES = noise(2, 3, 52, 60)
+
+
+def network(mixer="window_attention", seed=0, **fields):
+    torch.manual_seed(0)
+    return perturb(hierarch.build(tiny(mixer, head=HEAD, **fields)), seed=seed)
+
+
+@torch.no_grad()
+def logits(model, images=IMAGES):
+    return model(images)
+
+
+def assert_close(found, wanted, atol=1e-5):
+    torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_the_output_is_the_same(mixer):
+    model = network(mixer)
+    wanted = logits(model)
+    assert_close(logits(model.pack_weights()), wanted)
+    assert sum(type(layer) is PackedLinear for layer in model.modules()) > 15
+    assert not any(type(layer) is Linear for layer in model.modules())
+
+
+@pytest.mark.parametrize("preset", hierarch.presets())
+def test_any_network_can_be_packed(preset):
+    spec = shallow(preset)
+    model = perturb(hierarch.build(spec), std=0.01)
+    images = noise(1, 3, *pair(spec.input_size))
+    wanted = logits(model, images)
+    found = logits(model.pack_weights(), images)
+    assert_close(found, wanted, atol=1e-5 * float(wanted.abs().max().clamp(min=1)))
+
+
+@pytest.mark.skipif(torch.bfloat16 not in ONEDNNS_TYPES, reason="no bfloat16 here")
+def test_bfloat16_is_multiplied_as_before():
+    model = network().bfloat16()
+    wanted = logits(model, IMAGES.bfloat16())
+    found = logits(model.pack_weights(), IMAGES.bfloat16())
+    assert found.dtype is torch.bfloat16
+    assert_close(found, wanted, atol=0.02)
+
+
+def test_a_packed_layer_is_what_oneDNN_multiplies(monkeypatch):
+    seen = []
+    original = inference.onednn_linear
+
+    def watched(x, weight, *rest):
+        seen.append(weight.layout)
+        return original(x, weight, *rest)
+
+    monkeypatch.setattr(inference, "onednn_linear", watched)
+    model = network().pack_weights()
+    seen.clear()
+    logits(model)
+    # the patch embedding alone is a convolution with a weight of its own
+    assert seen.count(torch.strided) == 1
+    assert seen.count(torch._mkldnn) > 20
+
+
+def test_a_state_dict_is_that_of_the_network_before():
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    after = model.pack_weights().state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert not [name for name, _ in model.named_parameters() if name.endswith("fc1.weight")]
+
+
+def test_a_state_dict_is_loaded_and_used():
+    model, other = network().pack_weights(), network(seed=1)
+    model.load_state_dict(other.state_dict())
+    assert_close(logits(model), logits(other))
+    assert list(model.load_state_dict({}, strict=False).missing_keys) == list(other.state_dict())
+    assert_close(logits(model), logits(other))
+
+
+@pytest.mark.parametrize("mistake", ["missing", "unexpected", "shape"])
+def test_a_state_dict_that_does_not_fit_says_where(mistake):
+    model = network()
+    state, name = model.state_dict(), "stages.0.blocks.0.mlp.fc1.weight"
+    if mistake == "missing":
+        del state[name]
+    elif mistake == "unexpected":
+        name += "s"
+        state[name] = torch.zeros(1)
+    else:
+        state[name] = torch.zeros(1, 1)
+    with pytest.raises(RuntimeError, match=name):
+        model.pack_weights().load_state_dict(state)
+
+
+def test_a_published_file_is_loaded_into_packed_weights(tmp_path):
+    model = network()
+    hierarch.export_weights(model, tmp_path / "x.safetensors")
+    other = network(seed=1).pack_weights()
+    hierarch.load_weights(other, tmp_path / "x.safetensors")
+    assert_close(logits(other), logits(model))
+
+
+def test_unpacked_it_is_trained_as_before():
+    model, same = network(), network()
+    names = [name for name, _ in model.named_parameters()]
+    model.stages[0].blocks[0].mlp.fc1.weight.requires_grad_(False)
+    model.pack_weights().unpack_weights()
+    assert [name for name, _ in model.named_parameters()] == names
+    frozen = model.stages[0].blocks[0].mlp.fc1.weight
+    assert [w for w in model.parameters() if not w.requires_grad] == [frozen]
+    for one in (model, same):
+        one(IMAGES).square().sum().backward()
+    for (name, found), wanted in zip(model.named_parameters(), same.parameters(), strict=True):
+        if found is not frozen:
+            scale = wanted.grad.abs().max().clamp(min=1)
+            assert_close(found.grad / scale, wanted.grad / scale), name
+
+
+def test_the_gradient_of_images_goes_through_packed_weights():
+    model, images = network(), IMAGES.clone().requires_grad_()
+    [wanted] = torch.autograd.grad(model(images).sum(), images)
+    [found] = torch.autograd.grad(model.pack_weights()(images).sum(), images)
+    assert_close(found, wanted, atol=1e-5 * float(wanted.abs().max().clamp(min=1)))
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
+def test_a_copy_has_the_same_weights_and_its_own(how):
+    model = network().pack_weights()
+    wanted = logits(model)
+    if how == "deepcopy":
+        other = copy.deepcopy(model)
+    elif how == "pickle":
+        other = pickle.loads(pickle.dumps(model))
+    else:
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        other = torch.load(file, weights_only=False)
+    assert_close(logits(other), wanted)
+    other.load_state_dict(network(seed=1).state_dict())
+    assert_close(logits(model), wanted)
+
+
+def test_a_type_that_oneDNN_does_not_multiply_says_so_and_changes_nothing():
+    model = network().double()
+    with pytest.raises(ValueError, match="float64 on cpu"):
+        model.pack_weights()
+    assert not any(type(layer) is PackedLinear for layer in model.modules())
+    packed = network().pack_weights()
+    wanted = logits(packed)
+    with pytest.raises(ValueError, match=r"float64 on cpu.*unpack_weights"):
+        packed.double()
+    assert_close(logits(packed.unpack_weights().float()), wanted)
+    with torch.device("meta"):
+        nowhere = hierarch.build(tiny())
+    with pytest.raises(ValueError, match="float32 on meta"):
+        nowhere.pack_weights()
+
+
+def test_a_layer_with_a_hook_is_left_as_it_is():
+    model = network()
+    layer, seen = model.stages[0].blocks[0].mlp.fc1, []
+    layer.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    logits(model.pack_weights())
+    assert model.stages[0].blocks[0].mlp.fc1 is layer
+    assert len(seen) == 1
+
+
+def test_what_others_read_stays_a_parameter():
+    model, packed = (network("cosine_window_attention") for _ in range(2))
+    packed.pack_weights()
+    before = logits(packed)
+    for one in (model, packed):
+        with torch.no_grad():
+            one.stages[0].blocks[0].mixer.cpb_mlp[0].weight.mul_(100)
+    assert_close(logits(packed), logits(model))
+    assert (logits(packed) - before).abs().max() > 1e-4
+
+
+def test_it_is_compiled_and_exported_as_before():
+    model = network()
+    wanted = logits(model)
+    model.pack_weights()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_close(logits(compiled), wanted)
+    assert_close(logits(torch.export.export(model, (IMAGES,)).module()), wanted)
+
+
+def test_autocast_multiplies_in_its_own_type():
+    model = network()
+    with torch.autocast("cpu"):
+        wanted = logits(model)
+        assert_close(logits(model.pack_weights()), wanted)
+
+
+def test_it_says_what_it_is():
+    model = network().pack_weights()
+    assert "(fc1): PackedLinear(in_features=8, out_features=16, bias=True)" in str(model)
+    assert model.get_classifier().weight.shape == (5, 24)
+    model.reset_classifier(3)
+    assert logits(model).shape == (2, 3)
