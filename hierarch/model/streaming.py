@@ -57,7 +57,7 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tenso
     out = rows if over else None
     cuts = [cast(WindowMixer, block.mixer).cut((height, width)) for block in blocks]
     # where tiles are shared among threads, by these: torch's own would go on waiting for more work
-    threads = threads_for(x.nbytes / BYTES)
+    threads, _ = _shares(x.nbytes / BYTES)
     different = list(dict.fromkeys(cuts))
     found = each(lambda cut: cut.order(batch, (height, width)), different, threads)
     orders = dict(zip(different, found, strict=True))
@@ -91,10 +91,16 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
 
     of_bytes = BYTES / (rows.shape[1] * rows.element_size())
     tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
-    count = order[0].numel() / tile
-    threads = threads_for(count)
-    each(run, _tiles(order, threads * max(1, round(count / threads))), threads)
+    threads, count = _shares(order[0].numel() / tile)
+    each(run, _tiles(order, count), threads)
     return rows if out is None else out
+
+
+def _shares(count: float) -> tuple[int, int]:
+    """Threads that so many tiles' worth is shared among, of which each has half a tile's at least;
+    and how many tiles to make of it, as many for each."""
+    threads = threads_for(2 * count)
+    return threads, threads * max(1, round(count / threads))
 
 
 def _tiles(order: Order, count: int) -> list[Tile]:
@@ -116,9 +122,8 @@ def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, hei
     if not unwatched(x) or is_hooked_inside(module):
         return run(x)
     rows = ceil_div(x.shape[1], height)
-    count = x.nbytes / BYTES
-    threads = threads_for(count)
-    strips = min(rows, threads * max(1, round(count / threads)))
+    threads, count = _shares(x.nbytes / BYTES)
+    strips = min(rows, count)
     stops = [rows * i // strips for i in range(strips + 1)]
     out: Tensor | None = None
     lock = threading.Lock()
