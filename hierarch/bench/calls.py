@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,15 +59,24 @@ def _prepared(contender: Contender, setting: Setting) -> Call:
             raise PeerError(f"{contender.name} cannot be prepared: {told(error)}") from error
     model = model.to(setting.device, setting.torch_dtype)
     images = torch.randn(shape).to(setting.device, setting.torch_dtype)
-    if contender.execution == "packed":
-        try:
-            cast(Backbone, model).pack_weights()
-        except ValueError as error:
-            raise BenchError(f"{contender.name}: {error}") from error
+    if isinstance(model, Backbone):
+        _pack(model, contender, setting)
     run = _training(model.train()) if setting.mode == "training" else _forward(model.eval())
     if contender.execution == "compiled":
         run = _compiled(model, run, setting)
     return _synchronized(run, model, images, setting.device)
+
+
+def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
+    """Packs the weights where they are to be, and where they are to be frozen if they can be."""
+    try:
+        if contender.execution == "packed":
+            model.pack_weights()
+        if contender.execution == "compiled" and setting.mode == "forward":
+            with suppress(ValueError):
+                model.pack_weights()
+    except ValueError as error:
+        raise BenchError(f"{contender.name}: {error}") from error
 
 
 Run = Callable[[Callable[[Tensor], Any], Tensor], object]

@@ -67,6 +67,22 @@ def _compiled(x: Tensor) -> bool:
     )
 
 
+def multiplies_itself(x: Tensor) -> bool:
+    """Whether oneDNN's own operator is called for x: where torch runs each operator as it comes,
+    or its compiler has the weights as constants, which it asks for."""
+    return unwatched(x) or (_compiled(x) and _freezes())
+
+
+def _freezes() -> bool:
+    """Whether torch's compiler makes constants of weights."""
+    from torch._inductor import config
+
+    return bool(config.freezing)
+
+
+_freezes._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def is_hooked(module: nn.Module) -> bool:
     """Whether somebody looks at what goes into a module, or comes out of it, either way."""
     return _is_any_hooked() or _has_hooks(module)
@@ -104,7 +120,7 @@ def linear(
     Where it can, by oneDNN's matrix multiplication with the bias and an exact GELU in it: without
     it torch first writes the bias to the output, and reads it again for the GELU.
     """
-    multiply = onednn_linear if unwatched(x) else _compiled_linear if _compiled(x) else None
+    multiply = onednn_linear if multiplies_itself(x) else _compiled_linear if _compiled(x) else None
     if multiply and is_onednns(x, weight):  # last: a trace is asked for no size
         if _is_exact_gelu(activation):
             return cast(Tensor, multiply(x, weight, bias, "gelu"))

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.inference import ONEDNNS_TYPES, is_hooked, is_onednns, linear, unwatched
+from hierarch.model.inference import ONEDNNS_TYPES, is_hooked, is_onednns, linear, multiplies_itself
 from hierarch.model.layers import Linear
 
 
@@ -39,7 +39,7 @@ class PackedLinear(nn.Module):
     def forward(
         self, x: Tensor, activation: nn.Module | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
-        multiplies = unwatched(x) and is_onednns(x, self._packed)
+        multiplies = multiplies_itself(x) and is_onednns(x, self._packed)
         weight = self._packed if multiplies else self.weight
         return linear(x, weight, self.bias if bias is None else bias, activation)
 
