@@ -20,6 +20,7 @@ import hierarch
 from hierarch.model import attention, streaming
 from hierarch.model.block import Block
 from hierarch.model.cut import PADDING, shifted_cut
+from hierarch.model.inference import ONEDNNS_TYPES
 
 WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
 HEAD = {"num_classes": 5}
@@ -416,13 +417,31 @@ def test_bfloat16_is_as_close_as_the_plain_path(mixer):
 @pytest.mark.parametrize("mask", [None, (1, 1, 9, 9), (1, 2, 9, 9), (6, 2, 9, 9)])
 @pytest.mark.parametrize("scale", [None, 0.5])
 @pytest.mark.parametrize("made", [0, 1 << 21])
-def test_attention_in_bfloat16_with_maps_made_or_not(monkeypatch, mask, scale, made):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_attention_with_maps_made_or_not(monkeypatch, mask, scale, made, dtype):
     monkeypatch.setattr(attention, "ELEMENTS", made)
-    qkv = noise(3, 6, 2, 9, 8).bfloat16()
-    added = None if mask is None else noise(*mask, seed=1).bfloat16()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    made_of, original = [], attention._in_two_products
+    monkeypatch.setattr(
+        attention, "_in_two_products", lambda *x, **o: made_of.append(x) or original(*x, **o)
+    )
+    qkv = noise(3, 6, 2, 9, 8).to(dtype)
+    added = None if mask is None else noise(*mask, seed=1).to(dtype)
     with torch.no_grad():
         found = attention.attention(qkv, [(6, added)], scale)
+    assert bool(made_of) == (made > 0 and dtype in ONEDNNS_TYPES)
     exact = None if added is None else added.double()
     wanted = F.scaled_dot_product_attention(*qkv.double(), attn_mask=exact, scale=scale)
-    assert found.dtype is torch.bfloat16
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=0.02)
+    assert found.dtype is dtype
+    atol = 0.02 if dtype is torch.bfloat16 else 1e-5
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=atol)
+
+
+def test_one_thread_attends_by_torchs_own(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.delattr(attention, "_in_two_products")
+    with torch.no_grad():
+        attention.attention(noise(3, 6, 2, 9, 8), [(6, None)])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with torch.no_grad(), pytest.raises(NameError):
+        attention.attention(noise(3, 6, 2, 9, 8), [(6, None)])

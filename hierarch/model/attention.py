@@ -72,7 +72,7 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
     if eager(q) and any(mask is not None and mask.requires_grad for _, mask in added):
         return recomputing_attention(qkv, cast(Sequence[tuple[int, Tensor]], added), scale)
     # four dimensions: with five, torch takes the slow path, and ONNX refuses
-    multiply = _in_bfloat16 if _multiplies_bfloat16(q, k) else F.scaled_dot_product_attention
+    multiply = _in_two_products if _wants_products(q, k) else F.scaled_dot_product_attention
     attend = partial(multiply, scale=scale)
     if len(added) == 1:
         return attend(q, k, v, attn_mask=added[0][1])
@@ -81,18 +81,21 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
     return torch.cat([attend(q, k, v, attn_mask=mask) for q, k, v, (_, mask) in parts])
 
 
-def _multiplies_bfloat16(q: Tensor, k: Tensor) -> bool:
-    """Whether only the values count, and the processor multiplies these faster than float32, which
-    torch's own attention does not use; and whether the maps are small enough to be made."""
+def _wants_products(q: Tensor, k: Tensor) -> bool:
+    """Whether only the values count, and the attention maps are small, and faster made than not.
+
+    torch's own attention is as slow in bfloat16 as in float32, and with a second thread nearly as
+    slow as with one; products are faster where the processor multiplies bfloat16, and shared.
+    """
     return (
-        q.dtype is torch.bfloat16
-        and unwatched(q)  # before any size is asked for: an export must not
+        unwatched(q)  # before any size is asked for: an export must not
+        and (q.dtype is torch.bfloat16 or torch.get_num_threads() > 1)
         and is_onednns(q, k)
         and q.shape[:3].numel() * k.shape[2] <= ELEMENTS
     )
 
 
-def _in_bfloat16(
+def _in_two_products(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float | None
 ) -> Tensor:
     """(B, heads, N, d) each -> (B, heads, N, d): softmax(q kᵀ scale + mask) v, with what is
