@@ -445,3 +445,5 @@ def test_one_thread_attends_by_torchs_own(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with torch.no_grad(), pytest.raises(NameError):
         attention.attention(noise(3, 6, 2, 9, 8), [(6, None)])
+    with torch.no_grad():
+        attention.attention(noise(3, 1, 2, 145, 8), [(1, None)])

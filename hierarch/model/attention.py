@@ -23,6 +23,8 @@ Masks = Sequence[tuple[int, Tensor | None]]
 
 ELEMENTS = 1 << 21
 """Of the attention maps that are made at once, at most: 8 MiB in float32."""
+SHORT = 144
+"""Tokens of a sequence up to which several threads are faster with them, in windows of 12x12."""
 
 
 class SelfAttention(nn.Module):
@@ -89,8 +91,8 @@ def _wants_products(q: Tensor, k: Tensor) -> bool:
     """
     return (
         unwatched(q)  # before any size is asked for: an export must not
-        and (q.dtype is torch.bfloat16 or torch.get_num_threads() > 1)
         and is_onednns(q, k)
+        and (q.dtype is torch.bfloat16 or (torch.get_num_threads() > 1 and k.shape[2] <= SHORT))
         and q.shape[:3].numel() * k.shape[2] <= ELEMENTS
     )
 
