@@ -207,6 +207,25 @@ def test_it_is_compiled_and_exported_as_before():
     assert_close(logits(torch.export.export(model, (IMAGES,)).module()), wanted)
 
 
+@pytest.mark.parametrize("packs", [False, True])
+def test_a_program_with_frozen_weights_calls_oneDNN_itself(packs):
+    from torch._inductor import config
+
+    model, seen = network(), set()
+    wanted = logits(model)
+    if packs:
+        model.pack_weights()
+
+    def backend(graph, inputs):
+        seen.update(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    with config.patch(freezing=True):
+        assert_close(logits(torch.compile(model, backend=backend, fullgraph=True)), wanted)
+    assert "mkldnn._linear_pointwise.default" in seen
+    assert not [name for name in seen if "hierarch" in name]
+
+
 def test_autocast_multiplies_in_its_own_type():
     model = network()
     with torch.autocast("cpu"):
