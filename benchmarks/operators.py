@@ -1,19 +1,28 @@
 """Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
-thread, as each of several has of a batch, and a training step of 8 on all. Prints a Markdown table.
+thread, as each of several has of a batch, also with packed weights, and of a single image; and a
+training step of 8 on all threads. What calls take on all threads, of as many images each, stands
+below. Prints a Markdown table.
 
 python benchmarks/operators.py
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch.profiler import profile
 
 import hierarch
+from hierarch.bench.gemm import gemm_macs, multiplications
+from hierarch.bench.run import GEMM_SIDE
+from hierarch.bench.settings import Setting
 
 CALLS = 5
+GOAL = 0.85
 KINDS = {
     "linear layers, and GELU in a forward pass's": "linear addmm mm",
     "attention": "attention bmm baddbmm softmax",
@@ -34,10 +43,9 @@ def kind(operator: str) -> str:
     return "all else: allocation, Python, autograd"
 
 
-def milliseconds(call: Callable[[], object], batch: int) -> dict[str, float]:
+def by_kind(call: Callable[[], object], batch: int) -> dict[str, float]:
     """An image's milliseconds in each kind of operator."""
-    for _ in range(3):
-        call()
+    call()
     with profile() as profiled:
         for _ in range(CALLS):
             call()
@@ -48,30 +56,69 @@ def milliseconds(call: Callable[[], object], batch: int) -> dict[str, float]:
     return found
 
 
+def whole(call: Callable[[], object], batch: int) -> float:
+    """An image's milliseconds in a call that nobody looks at."""
+    times = []
+    for _ in range(3 + CALLS):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[3:]) * 1e3 / batch
+
+
+def at_the_goal() -> float:
+    """An image's milliseconds in a forward pass at the goal's share of the limit."""
+    setting = Setting("forward", (224, 224), 1, "float32", torch.get_num_threads())
+    macs = gemm_macs(hierarch.measure("swin_tiny", [224]).sizes[0].operators, setting)
+    limit = min(whole(multiply, 1) for multiply in multiplications(GEMM_SIDE, setting).values())
+    return limit * macs / GEMM_SIDE**3 / GOAL
+
+
 def main() -> None:
     model = hierarch.build("swin_tiny")
     threads = torch.get_num_threads()
-    images = torch.randn(8, 3, 224, 224)
+    images = torch.randn(max(8, 4 * threads), 3, 224, 224)
 
-    @torch.inference_mode()
-    def forward() -> None:
-        model(images[:4])
+    def forward(count: int) -> Callable[[], object]:
+        def call() -> None:
+            with torch.inference_mode():
+                model(images[:count])
+
+        return call
 
     def training() -> None:
-        model(images).square().mean().backward()
+        model(images[:8]).square().mean().backward()
         model.zero_grad()
 
-    model.eval()
-    torch.set_num_threads(1)  # the profiler sees no thread but the caller's
-    columns = [milliseconds(forward, 4)]
-    model.train()
-    torch.set_num_threads(threads)
-    columns.append(milliseconds(training, 8))
-    print(f"| ms an image | forward, 1 thread | training step, {threads} threads |")
-    print("| --- | --- | --- |")
-    for row in dict.fromkeys([*KINDS, *columns[0], *columns[1]]):
-        print(f"| {row} | {' | '.join(f'{found.get(row, 0):.1f}' for found in columns)} |")
-    print(f"| together | {' | '.join(f'{sum(found.values()):.1f}' for found in columns)} |")
+    columns = {"4 images": (4, 4 * threads), "4, packed": (4, 4 * threads), "1, packed": (1, 1)}
+    kinds, goal, one, all = {}, {}, {}, {}
+    for name, (count, shared) in columns.items():
+        model.eval()
+        if "packed" in name:
+            model.pack_weights()
+        torch.set_num_threads(1)  # the profiler sees no thread but the caller's
+        one[name] = whole(forward(count), count)
+        goal[name] = at_the_goal()
+        kinds[name] = by_kind(forward(count), count)
+        torch.set_num_threads(threads)
+        all[name] = whole(forward(shared), shared)
+    model.unpack_weights().train()
+    name = f"training step, 8, {threads} threads"
+    all[name] = whole(training, 8)
+    kinds[name] = by_kind(training, 8)
+    names = [f"forward, {column}, 1 thread" for column in columns] + [name]
+    print(f"| ms an image | {' | '.join(names)} |")
+    print(f"| --- |{' --- |' * len(names)}")
+    for row in dict.fromkeys([*KINDS, *chain(*kinds.values())]):
+        print(f"| {row} | {' | '.join(f'{found.get(row, 0):.1f}' for found in kinds.values())} |")
+    rows = {
+        "a call, not profiled": one,
+        f"a call at {GOAL:.0%} of the GEMM limit": goal,
+        f"a call on {threads} threads": all,
+    }
+    for row, walls in rows.items():
+        cells = (f"{walls[column]:.1f}" if column in walls else "-" for column in kinds)
+        print(f"| {row} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
