@@ -104,8 +104,10 @@ def _in_two_products(
     between the two matrix multiplications in float32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
-    logits = torch.bmm(queries, keys.mT).view(*q.shape[:3], -1).float().mul_(scale)
-    if attn_mask is not None:
-        logits += attn_mask.float()
+    logits = torch.bmm(queries, keys.mT).view(*q.shape[:3], -1).float()
+    if attn_mask is None:
+        logits *= scale
+    else:
+        logits = torch.add(attn_mask.float(), logits, alpha=scale)
     attended = logits.softmax(-1).to(v.dtype).flatten(0, 1)
     return torch.bmm(attended, values).view(q.shape)
