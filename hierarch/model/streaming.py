@@ -87,7 +87,7 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
         with lock:  # what type the output has, the first tile says
             if out is None or out.dtype != done.dtype:
                 out = torch.empty_like(rows, dtype=done.dtype)
-        _wide(out).index_copy_(0, held, _wide(done))
+        _write(out, held, done)
 
     of_bytes = BYTES / (rows.shape[1] * rows.element_size())
     tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
@@ -96,13 +96,18 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
     return rows if out is None else out
 
 
-def _wide(rows: Tensor) -> Tensor:
-    """The same memory as numbers of 16 bytes, where rows are made of such: torch puts rows in
-    place number by number."""
+def _write(out: Tensor, places: Tensor, rows: Tensor) -> None:
+    """out[places] = rows, by 16 bytes at a time where both are made of such: torch would put them
+    in place number by number."""
+    if all(map(_is_wide, (out, rows))):
+        out, rows = out.view(torch.complex128), rows.view(torch.complex128)
+    out.index_copy_(0, places, rows)
+
+
+def _is_wide(rows: Tensor) -> bool:
     size = rows.element_size()
     begins, length = rows.storage_offset() * size, rows.shape[1] * size
-    whole = rows.is_contiguous() and begins % 16 == length % 16 == 0
-    return rows.view(torch.complex128) if whole else rows
+    return rows.is_contiguous() and begins % 16 == length % 16 == 0
 
 
 def _shares(count: float) -> tuple[int, int]:
