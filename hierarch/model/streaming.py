@@ -107,7 +107,7 @@ def _write(out: Tensor, places: Tensor, rows: Tensor) -> None:
 def _is_wide(rows: Tensor) -> bool:
     size = rows.element_size()
     begins, length = rows.storage_offset() * size, rows.shape[1] * size
-    return rows.is_contiguous() and begins % 16 == length % 16 == 0
+    return bool(rows.is_contiguous() and begins % 16 == length % 16 == 0)
 
 
 def _shares(count: float) -> tuple[int, int]:
