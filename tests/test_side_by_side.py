@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from helpers import noise, perturb, tiny
 
 import hierarch
 from hierarch.model import backbone
-from hierarch.model.side_by_side import side_by_side
+from hierarch.model.side_by_side import each, side_by_side
 
 HEAD = {"num_classes": 5}
 
@@ -113,3 +114,24 @@ def test_a_forked_process_has_threads_of_its_own(threads):
         os._exit(0 if same else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_where_one_thread_fails_the_caller_is_told_and_nobody_goes_on(threads, failing):
+    done, both = [], threading.Barrier(2)
+
+    def run(item):
+        if item < 2:
+            both.wait()
+        if item == failing:
+            raise KeyError(item)
+        time.sleep(0.02)
+        done.append(item)
+
+    with pytest.raises(KeyError):
+        each(run, range(100), threads)
+    count = len(done)
+    time.sleep(0.1)
+    assert len(done) <= count + 1
+    assert len(done) < 90
+    assert each(str, [1, 2], threads) == ["1", "2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -68,15 +67,15 @@ def _prepared(contender: Contender, setting: Setting) -> Call:
 
 
 def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
-    """Packs the weights where they are to be, and where they are to be frozen if they can be."""
+    """Packs the weights where they are to be, and those that will be frozen where they can be."""
+    frozen = contender.execution == "compiled" and setting.mode == "forward"
+    if not frozen and contender.execution != "packed":
+        return
     try:
-        if contender.execution == "packed":
-            model.pack_weights()
-        if contender.execution == "compiled" and setting.mode == "forward":
-            with suppress(ValueError):
-                model.pack_weights()
+        model.pack_weights()
     except ValueError as error:
-        raise BenchError(f"{contender.name}: {error}") from error
+        if not frozen:
+            raise BenchError(f"{contender.name}: {error}") from error
 
 
 Run = Callable[[Callable[[Tensor], Any], Tensor], object]

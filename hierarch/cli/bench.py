@@ -72,7 +72,8 @@ def bench(
         bool,
         typer.Option(
             "--compile",
-            help="Time networks of torch compiled too; forward with their weights frozen.",
+            help="Time networks of torch compiled too; forward with their weights frozen, specs' "
+            "packed.",
         ),
     ] = False,
     threads: Annotated[

@@ -62,12 +62,19 @@ def each(run: Callable[[Item], Result], items: Iterable[Item], threads: int) -> 
                     index, item = todo.popleft()
                 except IndexError:
                     return
-                results[index] = run(item)
+                try:
+                    results[index] = run(item)
+                except BaseException:
+                    todo.clear()  # nobody goes on
+                    raise
 
     # one future a thread, not one an item: the caller would wake up for each, and hold up the rest
     workers = [_pool(threads).submit(work) for _ in range(threads)]
-    for worker in workers:
-        worker.result()
+    try:
+        for worker in workers:
+            worker.result()
+    finally:
+        todo.clear()  # nor where the caller was interrupted
     return [results[index] for index in range(len(results))]
 
 
