@@ -80,6 +80,13 @@ def test_nobody_elses_number_of_threads_changes(threads):
     assert [torch.get_num_threads(), *found] == [2, 2]
 
 
+def test_subnormal_numbers_are_0_in_the_threads_and_nowhere_else(threads):
+    subnormal = torch.full((64,), 1e-40)
+    inside = each(lambda factor: subnormal * factor, [1, 1], threads)
+    assert not any(part.any() for part in inside)
+    assert (subnormal * 1).all()
+
+
 @pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "autocast", "few", "norm"])
 def test_a_batch_stays_whole_where_somebody_could_tell(threads, shared, watcher):
     norm = "group_norm" if watcher == "norm" else "layer_norm"

@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.inference import eager, is_hooked_inside, is_onednns, unwatched
@@ -56,12 +55,12 @@ class SelfAttention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
         qkv: Tensor = self.qkv(x)
-        # not by einops, which takes as long here as a small window's attention
+        # not by einops, here or below: it takes as long as a small window's attention
         return qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
 
     def join(self, heads: Tensor) -> Tensor:
         """(B, heads, N, d) -> (B, N, C)."""
-        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
+        out: Tensor = self.proj(heads.transpose(1, 2).flatten(2))
         return out
 
 
@@ -108,6 +107,6 @@ def _in_two_products(
     if attn_mask is None:
         logits *= scale
     else:
-        logits = torch.add(attn_mask.float(), logits, alpha=scale)
+        torch.add(attn_mask.float(), logits, alpha=scale, out=logits)
     attended = logits.softmax(-1).to(v.dtype).flatten(0, 1)
     return torch.bmm(attended, values).view(q.shape)

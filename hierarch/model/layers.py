@@ -33,10 +33,10 @@ class Linear(PlainLinear):
         self, x: Tensor, activation: nn.Module | None = None, *, bias: Tensor | None = None
     ) -> Tensor:
         """(..., C) -> (..., D): with an activation that follows, and with another bias."""
-        bias = self.bias if bias is None else bias
-        if not trains(x, self.weight):
-            return linear(x, self.weight, bias, activation)
-        out = trained_linear(x, self.weight, bias)
+        weight, bias = self.weight, self.bias if bias is None else bias
+        if not trains(x, weight):
+            return linear(x, weight, bias, activation)
+        out = trained_linear(x, weight, bias)
         return out if activation is None else cast(Tensor, activation(out))
 
 
