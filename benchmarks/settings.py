@@ -165,6 +165,17 @@ SETTINGS = (
         f"--set stages.2.depth=2 {QUICK}",
     ),
     Setting(
+        "compiled-training",
+        "Swin-T, compiled, training step, 224², batch 8",
+        (
+            f"hierarch bench swin_tiny {SWIN_T} --sizes 224 --batch 8 --mode training --compile "
+            "--no-memory",
+        ),
+        (faster(1.00, "compiled"),),
+        "hierarch bench swin_tiny --vs torchvision:swin_t --sizes 64 --mode training --compile "
+        f"--no-memory --set stages.2.depth=2 {QUICK.replace('--batch 1', '--batch 2')}",
+    ),
+    Setting(
         "runtimes",
         "Swin-T against ONNX Runtime and OpenVINO, forward, 224², batch 1 and 8",
         (

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.fx.experimental._config as symbolic_shapes
+import torch.nn.functional as F
 from helpers import noise, perturb, tiny
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.export import Dim
 
 import hierarch
-from hierarch.model.inference import _compiled_linear
 from hierarch.model.layers import Linear
+from hierarch.model.onednn import compiled_linear, compiled_outer
 
 HEAD = {"num_classes": 5}
 # one window or many, with padding and without, down to one image of one token
@@ -68,10 +71,11 @@ def test_compiled_in_training_with_checkpointing(per):
 
 
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
-def test_compiled_once_for_changing_sizes(mixer):
+@pytest.mark.parametrize("grad", [False, True])
+def test_compiled_once_for_changing_sizes(mixer, grad):
     model = shifted_block(mixer)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         compiled(noise(2, 3, 75, 101))
         with torch.compiler.set_stance("fail_on_recompile"):
             for batch, height, width in [(3, 83, 90), (2, 97, 131)]:
@@ -85,6 +89,15 @@ class Graphs(list):
     def __call__(self, graph, inputs):
         self.append(graph)
         return graph.forward
+
+
+def keeping(graphs):
+    """The same, for a step: graphs of a forward and of a backward pass."""
+
+    def keep(graph, inputs):
+        return make_boxed_func(graphs(graph, inputs))
+
+    return aot_autograd(fw_compiler=keep)
 
 
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention", "window_mlp"])
@@ -104,8 +117,8 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
             assert len(graphs) == count
 
 
-def linears_in(graph):
-    return sum("hierarch.linear" in str(node.target) for node in graph.graph.nodes)
+def linears_in(graph, operator="linear"):
+    return sum(f"hierarch.{operator}" in str(node.target) for node in graph.graph.nodes)
 
 
 def test_compiled_inference_multiplies_as_inference_does():
@@ -116,15 +129,44 @@ def test_compiled_inference_multiplies_as_inference_does():
         assert_same(compiled(images), model(images))
         exported = torch.export.export(model, (images,))
         compiled.bfloat16()(images.bfloat16())
-    compiled.float()(images)
-    assert [linears_in(graph) for graph in graphs] == [4, 0, 0]
+        model.float()
+    assert [linears_in(graph) for graph in graphs] == [4, 0]
     assert linears_in(exported) == 0
 
 
-def test_a_compiled_layer_can_be_transformed():
+@pytest.mark.parametrize("frozen", ["", "bias", "weight"])
+def test_a_compiled_step_multiplies_as_a_step_does(frozen):
+    model, graphs = shifted_block("window_attention"), Graphs()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (frozen and name.endswith(f"mlp.fc1.{frozen}")))
+    images = noise(2, 3, 37, 50)
+
+    def gradients(run):
+        model.zero_grad()
+        (out,) = run(images)
+        out.square().sum().backward()
+        return [out, *(p.grad.clone() for p in model.parameters() if p.requires_grad)]
+
+    expected = gradients(model)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled = torch.compile(model, backend=keeping(graphs), fullgraph=True)
+        for _ in range(2):
+            assert_same(gradients(compiled), expected)
+    # backward for the gradient of each one's input, and of its weight
+    assert [linears_in(graph) for graph in graphs] == [4, 4]
+    assert [linears_in(graph, "outer") for graph in graphs] == [0, 4 - (frozen == "weight")]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_compiled_layer_can_be_transformed(grad):
     layer, x = Linear(8, 5), noise(3, 2, 8)
-    for transformed in (torch.vmap(layer), lambda x: torch.func.jvp(layer, (x,), (x,))):
-        with torch.no_grad():
+    transforms = [
+        torch.vmap(layer),
+        torch.func.grad(lambda x: layer(x).square().sum()),
+        lambda x: torch.func.jvp(layer, (x,), (x,)),
+    ]
+    for transformed in transforms:
+        with torch.set_grad_enabled(grad):
             compiled = torch.compile(transformed, backend="aot_eager", fullgraph=True)
             assert_same(compiled(x), transformed(x))
 
@@ -134,7 +176,22 @@ def test_a_compiled_layer_can_be_transformed():
 def test_what_the_compiler_is_told_of_a_linear_layer(shape, activation):
     layer = Linear(8, 5).requires_grad_(False)
     for bias in (layer.bias, None):
-        torch.library.opcheck(_compiled_linear, (noise(*shape), layer.weight, bias, activation))
+        torch.library.opcheck(compiled_linear, (noise(*shape), layer.weight, bias, activation))
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8)])
+@pytest.mark.parametrize("width", [5, 11])
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of what it makes itself
+def test_what_the_compiler_is_told_of_its_gradients(shape, width):
+    layer, x = perturb(Linear(8, width)), noise(*shape).requires_grad_()
+    inputs = (x, layer.weight, layer.bias)
+    torch.library.opcheck(compiled_linear, inputs)
+
+    def gradients(linear):
+        return torch.autograd.grad(linear(*inputs).square().sum(), inputs)
+
+    assert_same(gradients(compiled_linear), gradients(F.linear))
+    torch.library.opcheck(compiled_outer, (noise(*shape[:-1], width), noise(*shape)))
 
 
 def as_large_as_the_attention_maps(graph, *, windows, tokens):

@@ -12,8 +12,8 @@ from helpers import noise, perturb, shallow, tiny
 
 import hierarch
 from hierarch.model import inference
-from hierarch.model.inference import ONEDNNS_TYPES
 from hierarch.model.layers import Linear
+from hierarch.model.onednn import ONEDNNS_TYPES
 from hierarch.model.packing import PackedLinear
 from hierarch.spec.base import pair
 

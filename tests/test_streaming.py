@@ -20,7 +20,7 @@ import hierarch
 from hierarch.model import attention, streaming
 from hierarch.model.block import Block
 from hierarch.model.cut import PADDING, shifted_cut
-from hierarch.model.inference import ONEDNNS_TYPES
+from hierarch.model.onednn import ONEDNNS_TYPES
 
 WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
 HEAD = {"num_classes": 5}

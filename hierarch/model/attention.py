@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked_inside, is_onednns, unwatched
+from hierarch.model.inference import eager, is_hooked_inside, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
+from hierarch.model.onednn import is_onednns
 from hierarch.model.recomputing import recomputing_attention, trained_attention
 from hierarch.model.training import trains
 

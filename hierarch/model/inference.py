@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from hierarch.model.onednn import compiled_linear, is_onednns, onednn_linear
+
 # torch 2.6 cannot tell an export from a compilation
 is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
@@ -56,11 +58,10 @@ def unwatched(x: Tensor) -> bool:
 
 
 def _compiled(x: Tensor) -> bool:
-    """Whether torch.compile makes a program that gives the values alone, in float32 on a CPU."""
+    """Whether torch.compile makes a program for a CPU, in float32."""
     return (
         torch.compiler.is_compiling()
         and not is_exporting()
-        and not torch.is_grad_enabled()
         and x.device.type == "cpu"
         and x.dtype is torch.float32
         and not _is_transformed()
@@ -70,7 +71,7 @@ def _compiled(x: Tensor) -> bool:
 def multiplies_itself(x: Tensor) -> bool:
     """Whether oneDNN's own operator is called for x: where torch runs each operator as it comes,
     or its compiler has the weights as constants, which it asks for."""
-    return unwatched(x) or (_compiled(x) and _freezes())
+    return unwatched(x) or (_compiled(x) and not torch.is_grad_enabled() and _freezes())
 
 
 def _freezes() -> bool:
@@ -115,14 +116,15 @@ def _has_hooks_inside(module: nn.Module) -> bool:
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: nn.Module | None = None
 ) -> Tensor:
-    """(..., C) -> (..., D): a linear layer, and what follows it, without a gradient.
+    """(..., C) -> (..., D): a linear layer, and what follows it. It has a gradient where torch's
+    compiler makes a program of it, or oneDNN does not multiply.
 
-    Where it can, by oneDNN's matrix multiplication with the bias and an exact GELU in it: without
-    it torch first writes the bias to the output, and reads it again for the GELU.
+    Where it can, by oneDNN's matrix multiplication with the bias and, without a gradient, an exact
+    GELU in it: torch first writes the bias to the output, and reads it again for the GELU.
     """
-    multiply = onednn_linear if multiplies_itself(x) else _compiled_linear if _compiled(x) else None
+    multiply = onednn_linear if multiplies_itself(x) else compiled_linear if _compiled(x) else None
     if multiply and is_onednns(x, weight):  # last: a trace is asked for no size
-        if _is_exact_gelu(activation):
+        if _is_exact_gelu(activation) and not torch.is_grad_enabled():
             return cast(Tensor, multiply(x, weight, bias, "gelu"))
         out = cast(Tensor, multiply(x, weight, bias))
     else:
@@ -130,66 +132,7 @@ def linear(
     return out if activation is None else activation(out)
 
 
-def onednn_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
-) -> Tensor:
-    """(..., C) -> (..., D), for what `is_onednns`; it has no gradient."""
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    out: Tensor = multiply(x.reshape(-1, x.shape[-1]), weight, bias, activation, [], "none")
-    return out.view(*x.shape[:-1], out.shape[-1])
-
-
-def onednn_outer(left: Tensor, right: Tensor) -> Tensor:
-    """(n, C), (n, D) -> (C, D): the sum of n outer products, as `onednn_linear` multiplies.
-
-    The wider one is taken as the weight, which oneDNN reads as it lies: at Swin-T's widths twice
-    as fast as torch.mm's library on some processors.
-    """
-    if left.shape[1] < right.shape[1]:
-        return onednn_linear(left.T.contiguous(), right.T)
-    return onednn_linear(right.T.contiguous(), left.T).T
-
-
-@torch.library.custom_op(
-    "hierarch::linear",
-    mutates_args=(),
-    schema='(Tensor x, Tensor weight, Tensor? bias, str activation="none") -> Tensor',
-)
-def _compiled_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none"
-) -> Tensor:
-    """`onednn_linear` as the compiler sees it: of a linear layer it would make one of torch.mm's
-    library, which takes twice as long on some processors."""
-    return onednn_linear(x, weight, bias, activation)
-
-
-@_compiled_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
-
-
 def _is_exact_gelu(activation: nn.Module | None) -> bool:
     """Whether it is, and no hook looks at it."""
     exact = type(activation) is nn.GELU and activation.approximate == "none"
     return exact and not _has_hooks(cast(nn.Module, activation))
-
-
-def is_onednns(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can multiply them."""
-    return (
-        type(weight) in (nn.Parameter, Tensor)
-        and x.dtype == weight.dtype
-        and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
-        and x.dtype in ONEDNNS_TYPES
-    )
-
-
-def _onednns_types() -> frozenset[torch.dtype]:
-    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return frozenset()
-    half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
-    return frozenset({torch.float32} | half)
-
-
-ONEDNNS_TYPES = _onednns_types()

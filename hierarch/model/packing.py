@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.inference import ONEDNNS_TYPES, is_hooked, is_onednns, linear, multiplies_itself
+from hierarch.model.inference import is_hooked, linear, multiplies_itself
 from hierarch.model.layers import Linear
+from hierarch.model.onednn import ONEDNNS_TYPES, is_onednns
 
 
 class PackedLinear(nn.Module):

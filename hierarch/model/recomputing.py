@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import onednn_linear
+from hierarch.model.onednn import onednn_linear
 from hierarch.model.training import TILE, Grads, add_linear, by_autograd
 
 ELEMENTS = 1 << 19

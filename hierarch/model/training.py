@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked, is_onednns, onednn_linear, onednn_outer
+from hierarch.model.inference import eager, is_hooked
+from hierarch.model.onednn import is_onednns, linear_gradients, onednn_linear, onednn_outer
 
 Grads = tuple[Tensor | None, ...]
 TILE = 1568
@@ -51,13 +52,7 @@ class _Linear(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():
             return by_autograd(F.linear(x, weight, bias), (x, weight, bias), grad)
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows, grads = x.flatten(0, -2), grad.reshape(-1, grad.shape[-1])
-        return (
-            onednn_linear(grads, weight.T).view(x.shape) if of_x else None,
-            onednn_outer(grads, rows) if of_weight else None,
-            grads.sum(0) if of_bias else None,
-        )
+        return linear_gradients(ctx.needs_input_grad, x, weight, grad)
 
 
 def trained_mlp(
@@ -137,11 +132,10 @@ def _again(
 def add_linear(sums: Sequence[Tensor | None], grad: Tensor, x: Tensor) -> None:
     """Adds a linear layer's gradients of weight and bias to what there is of them."""
     of_weight, of_bias = sums
-    grads = grad.reshape(-1, grad.shape[-1])
     if of_weight is not None:
-        of_weight.add_(onednn_outer(grads, x.reshape(-1, x.shape[-1])))
+        of_weight.add_(onednn_outer(grad, x))
     if of_bias is not None:
-        of_bias.add_(grads.sum(0))
+        of_bias.add_(grad.reshape(-1, grad.shape[-1]).sum(0))
 
 
 def by_autograd(out: Tensor, inputs: Sequence[Tensor | None], grad: Tensor) -> Grads:

@@ -1,0 +1,119 @@
+"""oneDNN's matrix multiplications, which torch calls in part only: on some processors those of the
+library behind torch.mm take twice as long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def _onednns_types() -> frozenset[torch.dtype]:
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return frozenset()
+    half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+    return frozenset({torch.float32} | half)
+
+
+ONEDNNS_TYPES = _onednns_types()
+
+
+def is_onednns(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN can multiply them."""
+    return (
+        type(weight) in (nn.Parameter, Tensor)
+        and x.dtype == weight.dtype
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and x.dtype in ONEDNNS_TYPES
+    )
+
+
+def onednn_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """(..., C) -> (..., D), for what `is_onednns`; it has no gradient."""
+    multiply = torch.ops.mkldnn._linear_pointwise.default
+    out: Tensor = multiply(x.reshape(-1, x.shape[-1]), weight, bias, activation, [], "none")
+    return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def onednn_outer(left: Tensor, right: Tensor) -> Tensor:
+    """(..., C), (..., D) -> (C, D): the sum of outer products, multiplied as a linear layer is.
+
+    The wider one is taken as the weight, which oneDNN reads as it lies: at Swin-T's widths twice
+    as fast as torch.mm's library on some processors.
+    """
+    left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
+    if left.shape[1] < right.shape[1]:
+        return onednn_linear(left.T.contiguous(), right.T)
+    return onednn_linear(right.T.contiguous(), left.T).T
+
+
+def linear_gradients(
+    wanted: Sequence[bool],
+    x: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    multiply: Callable[[Tensor, Tensor], Tensor] = onednn_linear,
+    outer: Callable[[Tensor, Tensor], Tensor] = onednn_outer,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Those of a linear layer's input (..., C), weight and bias which are wanted, from that of its
+    output (..., D)."""
+    of_x, of_weight, of_bias = wanted
+    return (
+        multiply(grad, weight.T) if of_x else None,
+        outer(grad, x) if of_weight else None,
+        grad.reshape(-1, grad.shape[-1]).sum(0) if of_bias else None,
+    )
+
+
+# what torch's compiler sees of them: of a linear layer it would make one of torch.mm's library
+
+
+@torch.library.custom_op(
+    "hierarch::linear",
+    mutates_args=(),
+    schema='(Tensor x, Tensor weight, Tensor? bias=None, str activation="none") -> Tensor',
+)
+def compiled_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """`onednn_linear`, with a gradient where there is no activation."""
+    return onednn_linear(x, weight, bias, activation)
+
+
+@compiled_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+@torch.library.custom_op(
+    "hierarch::outer", mutates_args=(), schema="(Tensor left, Tensor right) -> Tensor"
+)
+def compiled_outer(left: Tensor, right: Tensor) -> Tensor:
+    """`onednn_outer`, in order in memory."""
+    return onednn_outer(left, right).contiguous()
+
+
+@compiled_outer.register_fake
+def _(left: Tensor, right: Tensor) -> Tensor:
+    return left.new_empty(left.shape[-1], right.shape[-1])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, str], output: Tensor) -> None:
+    x, weight, _, activation = inputs
+    assert activation == "none"
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    wanted = [*ctx.needs_input_grad, False][:3]  # a bias of None may be left out
+    found = linear_gradients(wanted, x, weight, grad, compiled_linear, compiled_outer)
+    return (*found, None)
+
+
+compiled_linear.register_autograd(_backward, setup_context=_keep)
