@@ -1,7 +1,7 @@
 """Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
-thread, as each of several has of a batch, also with packed weights, and of a single image; and a
-training step of 8 on all threads. What calls take on all threads, of as many images each, stands
-below. Prints a Markdown table.
+thread, as each of several has of a batch, also with packed weights, and of a single image; on all
+threads, a compiled one of a single image, with frozen weights, and a training step of 8. What calls
+take on all threads, of as many images each, stands below. Prints a Markdown table.
 
 python benchmarks/operators.py
 """
@@ -11,12 +11,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 
 import torch
 from torch.profiler import profile
 
 import hierarch
+from hierarch.bench.calls import prepared
+from hierarch.bench.contenders import spec_contender
 from hierarch.bench.gemm import gemm_macs, multiplications
 from hierarch.bench.run import GEMM_SIDE
 from hierarch.bench.settings import Setting
@@ -40,7 +43,7 @@ def kind(operator: str) -> str:
     for kind, words in KINDS.items():
         if any(word in name if len(word) > 3 else word == name for word in words.split()):
             return kind
-    return "all else: allocation, Python, autograd"
+    return "all else: allocation, Python, autograd, a program's loops"
 
 
 def by_kind(call: Callable[[], object], batch: int) -> dict[str, float]:
@@ -103,10 +106,16 @@ def main() -> None:
         torch.set_num_threads(threads)
         all[name] = whole(forward(shared), shared)
     model.unpack_weights().train()
-    name = f"training step, 8, {threads} threads"
-    all[name] = whole(training, 8)
-    kinds[name] = by_kind(training, 8)
-    names = [f"forward, {column}, 1 thread" for column in columns] + [name]
+    setting = Setting("forward", (224, 224), 1, "float32", threads)
+    program = replace(spec_contender(hierarch.load("swin_tiny")), execution="compiled")
+    shared_calls = {
+        f"forward, 1, compiled, {threads} threads": (prepared(program, setting), 1),
+        f"training step, 8, {threads} threads": (training, 8),
+    }
+    for name, (call, count) in shared_calls.items():
+        kinds[name] = by_kind(call, count)
+        all[name] = whole(call, count)
+    names = [*(f"forward, {column}, 1 thread" for column in columns), *shared_calls]
     print(f"| ms an image | {' | '.join(names)} |")
     print(f"| --- |{' --- |' * len(names)}")
     for row in dict.fromkeys([*KINDS, *chain(*kinds.values())]):
