@@ -94,17 +94,17 @@ def main() -> None:
         model.zero_grad()
 
     columns = {"4 images": (4, 4 * threads), "4, packed": (4, 4 * threads), "1, packed": (1, 1)}
-    kinds, goal, one, all = {}, {}, {}, {}
+    kinds, goal, alone, together = {}, {}, {}, {}
     for name, (count, shared) in columns.items():
         model.eval()
         if "packed" in name:
             model.pack_weights()
         torch.set_num_threads(1)  # the profiler sees no thread but the caller's
-        one[name] = whole(forward(count), count)
+        alone[name] = whole(forward(count), count)
         goal[name] = at_the_goal()
         kinds[name] = by_kind(forward(count), count)
         torch.set_num_threads(threads)
-        all[name] = whole(forward(shared), shared)
+        together[name] = whole(forward(shared), shared)
     model.unpack_weights().train()
     setting = Setting("forward", (224, 224), 1, "float32", threads)
     program = replace(spec_contender(hierarch.load("swin_tiny")), execution="compiled")
@@ -114,16 +114,16 @@ def main() -> None:
     }
     for name, (call, count) in shared_calls.items():
         kinds[name] = by_kind(call, count)
-        all[name] = whole(call, count)
+        together[name] = whole(call, count)
     names = [*(f"forward, {column}, 1 thread" for column in columns), *shared_calls]
     print(f"| ms an image | {' | '.join(names)} |")
     print(f"| --- |{' --- |' * len(names)}")
     for row in dict.fromkeys([*KINDS, *chain(*kinds.values())]):
         print(f"| {row} | {' | '.join(f'{found.get(row, 0):.1f}' for found in kinds.values())} |")
     rows = {
-        "a call, not profiled": one,
+        "a call, not profiled": alone,
         f"a call at {GOAL:.0%} of the GEMM limit": goal,
-        f"a call on {threads} threads": all,
+        f"a call on {threads} threads": together,
     }
     for row, walls in rows.items():
         cells = (f"{walls[column]:.1f}" if column in walls else "-" for column in kinds)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from helpers import noise, perturb, tiny
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
+from torch._inductor import config as inductor
 from torch.export import Dim
 
 import hierarch
@@ -152,9 +153,17 @@ def test_a_compiled_step_multiplies_as_a_step_does(frozen):
         compiled = torch.compile(model, backend=keeping(graphs), fullgraph=True)
         for _ in range(2):
             assert_same(gradients(compiled), expected)
-    # backward for the gradient of each one's input, and of its weight
+    # backward, for the gradient of each one's input, and of its weight
     assert [linears_in(graph) for graph in graphs] == [4, 4]
     assert [linears_in(graph, "outer") for graph in graphs] == [0, 4 - (frozen == "weight")]
+
+
+def test_a_compiled_step_has_gradients_whatever_would_be_frozen_without():
+    layer, x = perturb(Linear(8, 5)), noise(3, 8)
+    with inductor.patch(freezing=True):
+        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+        found = torch.autograd.grad(compiled(x).square().sum(), layer.parameters())
+    assert_same(found, torch.autograd.grad(layer(x).square().sum(), layer.parameters()))
 
 
 @pytest.mark.parametrize("grad", [False, True])

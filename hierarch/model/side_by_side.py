@@ -94,7 +94,7 @@ def _started(threads: int) -> ThreadPoolExecutor:
     def start() -> None:
         torch.get_num_threads()  # a thread takes over the process's number when it is first asked
         torch.set_num_threads(1)
-        # with a mask of -100 a softmax has subnormal numbers, and takes three times as long
+        # a mask of -100 makes subnormal numbers in a softmax, with which processors are slow
         torch.set_flush_denormal(True)
         all_there.wait()
 
