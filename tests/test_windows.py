@@ -37,7 +37,7 @@ def test_merge_undoes_partition(window, count, batch):
     x = torch.arange(batch * grid[0] * grid[1] * 2).view(batch, *grid, 2)
     windows = partition(x, window)
     assert windows.shape == (batch * count[0] * count[1], window[0] * window[1], 2)
-    assert torch.equal(merge(windows, window, grid), x)
+    assert torch.equal(merge(windows, window, grid, batch=batch), x)
 
 
 @given(st.tuples(side, side), st.tuples(side, side))

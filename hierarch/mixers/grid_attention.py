@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.cut import Cut, dilated
+from hierarch.model.cut import Cut, Dilated
 from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
 from hierarch.model.windows import copied, pad, pad_to_windows
 from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
@@ -72,7 +72,7 @@ class GridAttention(RelativeSelfAttention):
     """
 
     def cut(self, grid: Pair) -> Cut:
-        rows, columns = map(dilated, grid, self.window_size)
+        rows, columns = map(Dilated, grid, self.window_size)
         return Cut(rows, columns)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.cut import Cut, Kind, led
+from hierarch.model.cut import Cut, Kind, Led
 from hierarch.model.windows import copied, pad
 from hierarch.spec.base import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
@@ -82,9 +82,7 @@ class WindowMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
-        (wh, ww), (top, left) = fit(
-            (h, w), self.window_size, self.lead, self.small_map, minimum=torch.sym_min
-        )
+        (wh, ww), (top, left) = self.fit((h, w))
         bottom = ceil_div(top + h, wh) * wh - top - h
         right = ceil_div(left + w, ww) * ww - left - w
         x = pad(x, top=top, bottom=bottom, left=left, right=right)
@@ -104,9 +102,12 @@ class WindowMlp(nn.Module):
         x = rearrange(copied(mixed), "b nh h nw w heads c -> b (nh h) (nw w) (heads c)")
         return pad(x, top=-top, bottom=-bottom, left=-left, right=-right)
 
+    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
+        """The window on this grid, and the zeros before it."""
+        return fit(grid, self.window_size, self.lead, self.small_map, minimum=torch.sym_min)
+
     def cut(self, grid: Pair) -> Cut:
-        window, lead = fit(grid, self.window_size, self.lead, self.small_map)
-        rows, columns = map(led, grid, window, lead)
+        rows, columns = map(Led, grid, *self.fit(grid))
         return Cut(rows, columns)
 
     def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:

@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from hierarch.model.gathering import gathered
 from hierarch.model.inference import eager, is_hooked_inside, unwatched
-from hierarch.model.streaming import TileSize, WindowMixer, gathered, streamed
+from hierarch.model.streaming import TileSize, WindowMixer, streamed
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
 
@@ -40,7 +41,10 @@ class Block(nn.Module):
             return streamed([self], x)
         read = self.before(x)
         if self._gathers(x):
-            return self.after(x, gathered(cast(WindowMixer, self.mixer), read))
+            mixer = cast(WindowMixer, self.mixer)
+            cut = mixer.cut((x.shape[1], x.shape[2]))
+            mixed = gathered(read, cut, lambda windows, counts: mixer.mix(windows, cut, counts))
+            return self.after(x, mixed)
         return self.after(x, self.mixer(read))
 
     def streams(self, x: Tensor) -> bool:
@@ -55,7 +59,7 @@ class Block(nn.Module):
         )
 
     def _gathers(self, x: Tensor) -> bool:
-        """Whether its windows are taken out of this input in one step, for a gradient."""
+        """Whether its windows are taken out of this input in one step: for a gradient."""
         return (
             self.in_windows
             and torch.is_grad_enabled()

@@ -1,53 +1,100 @@
-"""Which tokens of a grid each window holds, for mixers whose windows are independent.
+"""Which window holds each token of a grid, and where in it, for mixers whose windows are
+independent.
 
-A shifted grid has four kinds of windows: inside, in the last column, in the last row, and the
-corner, since only the last window of an axis holds both ends of the image.
+A window has a slot for each token that it can hold. A shifted grid has four kinds of windows:
+inside, in the last column, in the last row, and the corner, since only the last window of an axis
+holds both ends of the image. Sizes may be symbolic (torch.compile).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from hierarch.model.windows import is_zero
+from hierarch.model.windows import is_known, is_zero
 from hierarch.spec.base import Pair, ceil_div, tokens
 
 PADDING = -1
 Kind = tuple[bool, bool]
 """Whether a window is the last of its column, and the last of its row, of a shifted grid."""
-Axis = tuple[tuple[int, ...], ...]
-"""The places along an axis that each window holds."""
-Order = tuple[Tensor, list[tuple[Kind, int]]]
-"""(windows, h*w): the tokens of every window; and how many there are of each kind that is there."""
+Counts = list[tuple[Kind, int]]
+"""How many windows of each kind follow each other."""
+Order = tuple[Tensor, Counts]
+"""(windows, h*w): the token in each slot, or `PADDING`; and what kinds the windows are of."""
 
 
-def shifted(size: int, window: int, shift: int) -> Axis:
-    """The places that slots hold on an axis that is rolled by -shift."""
-    count = ceil_div(size, window)
-    places = ((slot + shift) % (count * window) for slot in range(count * window))
-    return _windows([place if place < size else PADDING for place in places], window)
+@dataclass(frozen=True)
+class Axis(ABC):
+    """An axis cut into windows."""
+
+    size: int
+    window: int
+
+    @property
+    def count(self) -> int:
+        """How many windows there are."""
+        return ceil_div(self.size, self.window)
+
+    @property
+    def shift(self) -> int:
+        """By how much it is rolled; if it is, its last window is of a kind of its own."""
+        return 0
+
+    @abstractmethod
+    def slots(self, device: torch.device) -> Tensor:
+        """(size): the slot of each place, where window follows window."""
+
+    def parts(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """(count), each: how many windows of another kind there are before a window, how many of
+        its kind, and which of these it is."""
+        windows = torch.arange(self.count, device=device)
+        if is_zero(self.shift):
+            return torch.zeros_like(windows), torch.full_like(windows, self.count), windows
+        others = self.count - 1
+        before = torch.where(windows == others, others, 0)
+        return before, torch.where(windows == others, 1, others), windows - before
 
 
-def led(size: int, window: int, lead: int) -> Axis:
-    """The same on an axis with `lead` zeros before it."""
-    count = ceil_div(lead + size, window)
-    places = range(-lead, count * window - lead)
-    return _windows([place if 0 <= place < size else PADDING for place in places], window)
+@dataclass(frozen=True)
+class Shifted(Axis):
+    """Padded at its end, then rolled by -`by`."""
+
+    by: int = 0
+
+    @property
+    def shift(self) -> int:
+        return self.by
+
+    def slots(self, device: torch.device) -> Tensor:
+        padded = self.count * self.window
+        return (torch.arange(self.size, device=device) + (padded - self.by)) % padded
 
 
-def dilated(size: int, window: int) -> Axis:
-    """The same where a window takes every (size / window)th place."""
-    count = ceil_div(size, window)
-    padded = [place if place < size else PADDING for place in range(count * window)]
-    return tuple(tuple(padded[first::count]) for first in range(count))
+@dataclass(frozen=True)
+class Led(Axis):
+    """With `lead` zeros before it, and padded at its end."""
+
+    lead: int = 0
+
+    @property
+    def count(self) -> int:
+        return ceil_div(self.lead + self.size, self.window)
+
+    def slots(self, device: torch.device) -> Tensor:
+        return torch.arange(self.size, device=device) + self.lead
 
 
-def _windows(places: Sequence[int], window: int) -> Axis:
-    return tuple(tuple(places[i : i + window]) for i in range(0, len(places), window))
+@dataclass(frozen=True)
+class Dilated(Axis):
+    """Padded at its end; a window takes every `count`th place."""
+
+    def slots(self, device: torch.device) -> Tensor:
+        places = torch.arange(self.size, device=device)
+        return places % self.count * self.window + places // self.count
 
 
 @dataclass(frozen=True)
@@ -55,53 +102,62 @@ class Cut:
     """A grid cut into windows."""
 
     rows: Axis
-    """The rows that each row of windows holds; `PADDING` for none."""
     columns: Axis
-    shift: Pair = (0, 0)
-    """By how much it is rolled; on an axis that is, the last window is of a kind of its own."""
 
     @property
     def window(self) -> Pair:
-        return len(self.rows[0]), len(self.columns[0])
+        return self.rows.window, self.columns.window
+
+    @property
+    def shift(self) -> Pair:
+        return self.rows.shift, self.columns.shift
+
+    @property
+    def count(self) -> int:
+        """How many windows there are."""
+        return self.rows.count * self.columns.count
 
     @property
     def pads(self) -> bool:
-        """Whether there are places that hold no token."""
-        return any(PADDING in places for axis in (self.rows, self.columns) for places in axis)
+        """Whether there are, or may be, slots that hold no token."""
+        axes = (self.rows, self.columns)
+        return not all(is_known(axis.count * axis.window == axis.size) for axis in axes)
 
-    def order(self, batch: int, grid: Pair) -> Order:
-        """The windows of a batch of flat grids, kind after kind."""
-        (height, width), size = grid, tokens(self.window)
-        y, x = torch.tensor(self.rows)[:, None, :, None], torch.tensor(self.columns)[:, None]
-        places = y * width + x
-        if self.pads:
-            places = places.masked_fill((y < 0) | (x < 0), PADDING)
-        found, counts = [], []
-        for last_row, rows in _kinds(len(self.rows), self.shift[0]):
-            for last_column, columns in _kinds(len(self.columns), self.shift[1]):
-                kind = places[rows, columns].reshape(-1, size)
-                if not len(kind):  # one window covers an axis that is shifted all the same
-                    continue
-                found.append(_in_each(kind, batch, height * width, self.pads))
-                counts.append(((last_row, last_column), len(found[-1])))
-        return torch.cat(found), counts
+    def counts(self, batch: int) -> Counts:
+        """The kinds of windows that there are in a batch of grids, in their order."""
+        found = [(kind, batch * tokens(shape)) for kind, shape in self._shapes()]
+        return [(kind, count) for kind, count in found if count]
 
+    def slots(self, batch: int, device: torch.device) -> Tensor:
+        """(B*H*W): the slot of each token of a batch of grids, where kind follows kind."""
+        rows, columns = self.rows.slots(device), self.columns.slots(device)
+        height, width = self.window
+        numbers = self.numbers(batch, device)[:, (rows // height)[:, None], columns // width]
+        places = (rows % height * width)[:, None] + columns % width
+        return (numbers * (height * width) + places).flatten()
 
-def _kinds(count: int, shift: int) -> list[tuple[bool, slice]]:
-    """Which windows of an axis are not, or are, the last of a shifted one."""
-    if not shift:
-        return [(False, slice(None))]
-    return [(False, slice(count - 1)), (True, slice(count - 1, count))]
+    def order(self, batch: int) -> Order:
+        """The windows of a batch of grids, kind after kind."""
+        slots = self.slots(batch, torch.device("cpu"))
+        held = torch.full((batch * self.count * tokens(self.window),), PADDING)
+        held.index_copy_(0, slots, torch.arange(len(slots)))
+        return held.view(-1, tokens(self.window)), self.counts(batch)
 
+    def numbers(self, batch: int, device: torch.device) -> Tensor:
+        """(B, nH, nW): the number of each window, where kind follows kind."""
+        above, height, row = (part[:, None] for part in self.rows.parts(device))
+        before, width, column = self.columns.parts(device)
+        others = batch * (above * self.columns.count + height * before)  # of earlier kinds
+        image = torch.arange(batch, device=device)[:, None, None]
+        return others + (image * height + row) * width + column
 
-def _in_each(places: Tensor, batch: int, area: int, pads: bool) -> Tensor:
-    """(windows, size) -> (batch*windows, size): the same places in each grid of a batch."""
-    if batch == 1:
-        return places
-    moved = places + torch.arange(batch).view(-1, 1, 1) * area
-    if pads:
-        moved = moved.masked_fill(places < 0, PADDING)
-    return moved.view(-1, places.shape[1])
+    def _shapes(self) -> list[tuple[Kind, Pair]]:
+        """How many rows and columns of windows of each kind there are."""
+        rows, columns = (
+            {False: axis.count} if is_zero(axis.shift) else {False: axis.count - 1, True: 1}
+            for axis in (self.rows, self.columns)
+        )
+        return [((row, column), (rows[row], columns[column])) for row, column in kinds(self.shift)]
 
 
 def kinds(shift: Pair) -> list[Kind]:
@@ -110,14 +166,13 @@ def kinds(shift: Pair) -> list[Kind]:
     return [(row, column) for row in rows for column in columns]
 
 
-@lru_cache
 def shifted_cut(grid: Pair, window: Pair, shift: Pair) -> Cut:
     """A grid that is padded at its end, and rolled by -shift."""
-    rows, columns = map(shifted, grid, window, shift)
-    return Cut(rows, columns, shift)
+    rows, columns = map(Shifted, grid, window, shift)
+    return Cut(rows, columns)
 
 
-def within(counts: Sequence[tuple[Kind, int]], start: int, stop: int) -> list[tuple[Kind, int]]:
+def within(counts: Sequence[tuple[Kind, int]], start: int, stop: int) -> Counts:
     """The kinds of the windows from `start` to `stop`, and how many of each there are."""
     found, first = [], 0
     for kind, count in counts:

@@ -57,15 +57,15 @@ def unwatched(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and eager(x)
 
 
+def compiled() -> bool:
+    """Whether torch.compile makes a program of what follows: no export, no vmap, no forward
+    gradient."""
+    return torch.compiler.is_compiling() and not is_exporting() and not _is_transformed()
+
+
 def _compiled(x: Tensor) -> bool:
-    """Whether torch.compile makes a program for a CPU, in float32."""
-    return (
-        torch.compiler.is_compiling()
-        and not is_exporting()
-        and x.device.type == "cpu"
-        and x.dtype is torch.float32
-        and not _is_transformed()
-    )
+    """Whether it does so for a CPU, in float32."""
+    return compiled() and x.device.type == "cpu" and x.dtype is torch.float32
 
 
 def multiplies_itself(x: Tensor) -> bool:

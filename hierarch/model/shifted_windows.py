@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hierarch.model.attention import Masks
-from hierarch.model.cut import Kind, kinds
-from hierarch.model.inference import is_exporting, unwatched
+from hierarch.model.cut import Counts, Cut, Kind, kinds, shifted_cut
+from hierarch.model.gathering import gathered
+from hierarch.model.inference import compiled, is_exporting, unwatched
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.windows import is_zero, merge, pad, pad_to_windows, partition, roll
@@ -38,49 +39,38 @@ def in_windows(
     `attend` maps (B*nW, N, C), and what is added to their logits, to (B*nW, N, C).
     """
     b, h, w, _ = x.shape
+    cut = shifted_cut((h, w), window, shift)
+
+    def mix(windows: Tensor, counts: Counts) -> Tensor:
+        return attend(windows, [(count, masks[kind]) for kind, count in counts])
+
+    if compiled():
+        return gathered(x, cut, mix)
     down, right = shift
     x = roll(pad_to_windows(x, window), (-down, -right))
     padded = (x.shape[1], x.shape[2])
     windows = partition(x, window)
     if len(masks) == 1:
-        (mask,) = masks.values()
-        mixed = attend(windows, [(windows.shape[0], mask)])
+        mixed = mix(windows, [(kind, windows.shape[0]) for kind in masks])
+    elif is_exporting():  # a program for all sizes must not ask whether there are any of a kind
+        mixed = attend(windows, [(windows.shape[0], _mask_of_each(cut, masks, b))])
     else:
-        grid = (padded[0] // window[0], padded[1] // window[1])
-        mixed = _in_kinds(windows, attend, masks, batch=b, grid=grid, shift=shift)
-    x = roll(merge(mixed, window, padded), (down, right))
+        numbers = cut.numbers(b, x.device).flatten()
+        mixed = _placed(numbers.argsort(), mix(_placed(numbers, windows), cut.counts(b)))
+    x = roll(merge(mixed, window, padded, batch=b), (down, right))
     return pad(x, bottom=h - padded[0], right=w - padded[1])
 
 
-def _in_kinds(
-    windows: Tensor,
-    attend: Callable[[Tensor, Masks], Tensor],
-    masks: KindMasks,
-    *,
-    batch: int,
-    grid: Pair,
-    shift: Pair,
-) -> Tensor:
-    """(B*nH*nW, N, C) -> (B*nH*nW, N, C): attention in a shifted grid, with a mask per kind."""
-    kind = _kind_of_each(batch, grid, shift, device=windows.device)
-    if is_exporting():  # a program for all sizes must not ask whether there are any of a kind
-        every = torch.cat([mask for mask in masks.values() if mask is not None])
-        return attend(windows, [(windows.shape[0], every[kind])])
-    rows, columns = (n if is_zero(moved) else n - 1 for n, moved in zip(grid, shift, strict=True))
-    counts = [batch * (1 if row else rows) * (1 if column else columns) for row, column in masks]
-    held = [(n, mask) for n, mask in zip(counts, masks.values(), strict=True) if n]
-    order = kind.argsort(stable=True)
-    return _placed(order, attend(_placed(order.argsort(), windows), held))
-
-
-def _kind_of_each(batch: int, grid: Pair, shift: Pair, *, device: torch.device) -> Tensor:
-    """(B*nH*nW): which of its `kinds` each window of a shifted grid is of."""
+def _mask_of_each(cut: Cut, masks: KindMasks, batch: int) -> Tensor:
+    """(B*nW, heads or 1, N, N or more): the mask of each window of a shifted grid."""
+    every = torch.cat([mask for mask in masks.values() if mask is not None])
     rows, columns = (
-        torch.arange(n, device=device) == (n if is_zero(moved) else n - 1)
-        for n, moved in zip(grid, shift, strict=True)
+        torch.arange(axis.count, device=every.device)
+        == (axis.count if is_zero(axis.shift) else axis.count - 1)
+        for axis in (cut.rows, cut.columns)
     )
-    kind = rows[:, None] * (1 if is_zero(shift[1]) else 2) + columns
-    return kind.flatten().repeat(batch)
+    kind = rows[:, None] * (1 if is_zero(cut.shift[1]) else 2) + columns
+    return every[kind.flatten().repeat(batch)]
 
 
 def _placed(places: Tensor, x: Tensor) -> Tensor:

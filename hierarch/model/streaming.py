@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from hierarch.model.cut import Cut, Kind, Order, within
+from hierarch.model.gathering import write
 from hierarch.model.inference import is_hooked_inside, unwatched
 from hierarch.model.side_by_side import each, threads_for
 from hierarch.spec.base import Pair, ceil_div
@@ -59,7 +60,7 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tenso
     # where tiles are shared among threads, by these: torch's own would go on waiting for more work
     threads, _ = _shares(x.nbytes / BYTES)
     different = list(dict.fromkeys(cuts))
-    found = each(lambda cut: cut.order(batch, (height, width)), different, threads)
+    found = each(lambda cut: cut.order(batch), different, threads)
     orders = dict(zip(different, found, strict=True))
     for block, cut in zip(blocks, cuts, strict=True):
         rows = out = _through(block, rows, out, cut, orders[cut])
@@ -87,27 +88,13 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
         with lock:  # what type the output has, the first tile says
             if out is None or out.dtype != done.dtype:
                 out = torch.empty_like(rows, dtype=done.dtype)
-        _write(out, held, done)
+        write(out, held, done)
 
     of_bytes = BYTES / (rows.shape[1] * rows.element_size())
     tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
     threads, count = _shares(order[0].numel() / tile)
     each(run, _tiles(order, count), threads)
     return rows if out is None else out
-
-
-def _write(out: Tensor, places: Tensor, rows: Tensor) -> None:
-    """out[places] = rows, by 16 bytes at a time where both are made of such: torch would put them
-    in place number by number."""
-    if all(map(_is_wide, (out, rows))):
-        out, rows = out.view(torch.complex128), rows.view(torch.complex128)
-    out.index_copy_(0, places, rows)
-
-
-def _is_wide(rows: Tensor) -> bool:
-    size = rows.element_size()
-    begins, length = rows.storage_offset() * size, rows.shape[1] * size
-    return bool(rows.is_contiguous() and begins % 16 == length % 16 == 0)
 
 
 def _shares(count: float) -> tuple[int, int]:
@@ -156,37 +143,3 @@ def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, hei
     each(one, pairwise(stops), threads)
     assert out is not None
     return out
-
-
-def gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
-    """(B, H, W, C) -> (B, H, W, C): what a mixer makes of a map, with a gradient; all windows are
-    taken out of it in one step, and put back in one."""
-    batch, height, width, dim = x.shape
-    cut = mixer.cut((height, width))
-    index, counts = cut.order(batch, (height, width))
-    places = index.flatten()
-    slots = torch.empty(batch * height * width, dtype=torch.long)
-    held = torch.arange(len(places))
-    real = places >= 0 if cut.pads else slice(None)
-    slots[places[real]] = held[real]
-    windows: Tensor = _Take.apply(x.reshape(-1, dim), places, slots)
-    mixed = mixer.mix(windows.view(*index.shape, dim), cut, counts)
-    out: Tensor = _Take.apply(mixed.reshape(-1, mixed.shape[-1]), slots, places)
-    return out.view(*x.shape[:-1], -1)
-
-
-class _Take(torch.autograd.Function):
-    """Rows in another order, and zeros for `PADDING`. `back` is the order that undoes it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(order, back)
-        none = order < 0
-        if not none.any():
-            return x.index_select(0, order)
-        return x.index_select(0, order.clamp(min=0)).masked_fill_(none[:, None], 0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        order, back = ctx.saved_tensors
-        return _Take.apply(grad, back, order), None, None

@@ -19,6 +19,15 @@ def is_zero(n: int) -> bool:
     return type(n) is int and n == 0
 
 
+def is_known(condition: bool) -> bool:
+    """Whether it holds for all sizes that torch compiles a program for; else, whether it holds."""
+    if not torch.compiler.is_compiling():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(condition)
+
+
 def pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
     """(B, H, W, C) -> (B, top + H + bottom, left + W + right, C), with zeros; negative crops."""
     # compiled, one program pads by whatever it takes; where that is always 0, nothing is left of it
@@ -67,9 +76,9 @@ def partition(x: Tensor, window: Pair) -> Tensor:
     return rearrange(windows, "b nh nw h w c -> (b nh nw) (h w) c")
 
 
-def merge(x: Tensor, window: Pair, grid: Pair) -> Tensor:
+def merge(x: Tensor, window: Pair, grid: Pair, *, batch: int) -> Tensor:
     """(B*nH*nW, h*w, C) -> (B, H, W, C): undoes `partition` of a grid of H x W."""
     (h, w), (height, width) = window, grid
-    nh, nw = height // h, width // w
-    rows = copied(rearrange(x, "(b nh nw) (h w) c -> b nh h nw w c", nh=nh, nw=nw, h=h, w=w))
+    sizes = {"b": batch, "nh": height // h, "nw": width // w, "h": h, "w": w}
+    rows = copied(rearrange(x, "(b nh nw) (h w) c -> b nh h nw w c", **sizes))
     return rearrange(rows, "b nh h nw w c -> b (nh h) (nw w) c")

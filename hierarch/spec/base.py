@@ -88,7 +88,7 @@ def pair(value: int | Pair) -> Pair:
 
 
 def ceil_div(n: int, d: int) -> int:
-    return -(-n // d)
+    return (n + d - 1) // d
 
 
 def tokens(grid: Pair) -> int:
