@@ -118,8 +118,37 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
             assert len(graphs) == count
 
 
+def test_one_step_serves_all_sizes():
+    entry = {"type": "window_attention", "head_dim": 4, "window_size": 4, "shift_size": 2}
+    spec = tiny(stages=STAGES[:1], head=HEAD) | {"mixer": entry}
+    model = perturb(hierarch.build(spec))
+    compiled = torch.compile(model, fullgraph=True)  # by inductor: it lays out what a step keeps
+    for batch, height, width in [(2, 64, 96), (3, 80, 112)]:
+        outputs_and_gradients(model, noise(batch, 3, height, width), compiled)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for batch, height, width in [(2, 64, 96), (4, 100, 72), (2, 128, 44)]:
+            images = noise(batch, 3, height, width)
+            expected = outputs_and_gradients(model, images, model)
+            assert_same(outputs_and_gradients(model, images, compiled), expected)
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_compiled_windows_are_not_views_of_a_rolled_map(mixer):
+    # of which torch's compiler takes minutes to make a program for changing sizes
+    model, graphs = shifted_block(mixer), Graphs()
+    with torch.no_grad():
+        torch.compile(model, backend=graphs, fullgraph=True)(noise(2, 3, 64, 48))
+    assert calls_in(graphs[0], "index_copy") > 0
+    assert calls_in(graphs[0], "roll") == calls_in(graphs[0], "pad") == 0
+
+
+def calls_in(graph, name):
+    nodes = (node for module in graph.modules() for node in module.graph.nodes)
+    return sum(name in str(node.target) for node in nodes if node.op.startswith("call"))
+
+
 def linears_in(graph, operator="linear"):
-    return sum(f"hierarch.{operator}" in str(node.target) for node in graph.graph.nodes)
+    return calls_in(graph, f"hierarch.{operator}")
 
 
 def test_compiled_inference_multiplies_as_inference_does():
@@ -131,8 +160,8 @@ def test_compiled_inference_multiplies_as_inference_does():
         exported = torch.export.export(model, (images,))
         compiled.bfloat16()(images.bfloat16())
         model.float()
-    assert [linears_in(graph) for graph in graphs] == [4, 0]
-    assert linears_in(exported) == 0
+    assert [linears_in(graph) for graph in graphs] == [5, 0]
+    assert linears_in(exported.graph_module) == 0
 
 
 @pytest.mark.parametrize("frozen", ["", "bias", "weight"])
@@ -154,8 +183,8 @@ def test_a_compiled_step_multiplies_as_a_step_does(frozen):
         for _ in range(2):
             assert_same(gradients(compiled), expected)
     # backward, for the gradient of each one's input, and of its weight
-    assert [linears_in(graph) for graph in graphs] == [4, 4]
-    assert [linears_in(graph, "outer") for graph in graphs] == [0, 4 - (frozen == "weight")]
+    assert [linears_in(graph) for graph in graphs] == [5, 4]
+    assert [linears_in(graph, "outer") for graph in graphs] == [0, 5 - (frozen == "weight")]
 
 
 def test_a_compiled_step_has_gradients_whatever_would_be_frozen_without():
