@@ -134,7 +134,7 @@ def test_one_step_serves_all_sizes():
 
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
 def test_compiled_windows_are_not_views_of_a_rolled_map(mixer):
-    # of which torch's compiler takes minutes to make a program for changing sizes
+    # which torch's compiler takes long to simplify where sizes are symbolic
     model, graphs = shifted_block(mixer), Graphs()
     with torch.no_grad():
         torch.compile(model, backend=graphs, fullgraph=True)(noise(2, 3, 64, 48))

@@ -59,7 +59,7 @@ class Block(nn.Module):
         )
 
     def _gathers(self, x: Tensor) -> bool:
-        """Whether its windows are taken out of this input in one step: for a gradient."""
+        """Whether its windows are taken out of this input in one step, for a gradient."""
         return (
             self.in_windows
             and torch.is_grad_enabled()

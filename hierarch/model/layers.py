@@ -46,6 +46,8 @@ class PatchConv(nn.Conv2d):
     the faster way."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # a convolution's training step is compiled for one size: torch fixes the layout of what is
+        # kept for the gradient
         if not (unwatched(x) or (compiled() and x.device.type == "cpu")):
             return super().forward(x)
         h, w = self.stride
