@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.fx.experimental._config as symbolic_shapes
 import torch.nn.functional as F
-from helpers import noise, perturb, tiny
+from helpers import newer_compiler, noise, perturb, tiny
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch._inductor import config as inductor
@@ -71,6 +71,7 @@ def test_compiled_in_training_with_checkpointing(per):
     assert_same(outputs_and_gradients(model, images, compiled), expected)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 @pytest.mark.parametrize("grad", [False, True])
 def test_compiled_once_for_changing_sizes(mixer, grad):
@@ -101,6 +102,7 @@ def keeping(graphs):
     return aot_autograd(fw_compiler=keep)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention", "window_mlp"])
 def test_one_program_serves_all_sizes_of_several_windows(mixer):
     regular = {"type": mixer, "head_dim": 4, "window_size": 7}
@@ -118,6 +120,7 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
             assert len(graphs) == count
 
 
+@newer_compiler
 def test_one_step_serves_all_sizes():
     entry = {"type": "window_attention", "head_dim": 4, "window_size": 4, "shift_size": 2}
     spec = tiny(stages=STAGES[:1], head=HEAD) | {"mixer": entry}
@@ -132,6 +135,7 @@ def test_one_step_serves_all_sizes():
             assert_same(outputs_and_gradients(model, images, compiled), expected)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
 def test_compiled_windows_are_not_views_of_a_rolled_map(mixer):
     # which torch's compiler takes long to simplify where sizes are symbolic
@@ -151,6 +155,7 @@ def linears_in(graph, operator="linear"):
     return calls_in(graph, f"hierarch.{operator}")
 
 
+@newer_compiler
 def test_compiled_inference_multiplies_as_inference_does():
     model, graphs = shifted_block("window_attention"), Graphs()
     images = noise(2, 3, 37, 50)
@@ -164,6 +169,7 @@ def test_compiled_inference_multiplies_as_inference_does():
     assert linears_in(exported.graph_module) == 0
 
 
+@newer_compiler
 @pytest.mark.parametrize("frozen", ["", "bias", "weight"])
 def test_a_compiled_step_multiplies_as_a_step_does(frozen):
     model, graphs = shifted_block("window_attention"), Graphs()
@@ -195,6 +201,7 @@ def test_a_compiled_step_has_gradients_whatever_would_be_frozen_without():
     assert_same(found, torch.autograd.grad(layer(x).square().sum(), layer.parameters()))
 
 
+@newer_compiler
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_compiled_layer_can_be_transformed(grad):
     layer, x = Linear(8, 5), noise(3, 2, 8)
@@ -241,6 +248,7 @@ def as_large_as_the_attention_maps(graph, *, windows, tokens):
     return [x.shape for x in tensors if x.numel() >= windows * tokens**2]
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_masks_do_not_grow_with_the_image(mixer, dynamic):
@@ -282,15 +290,18 @@ def assert_one_export_serves(model, sizes, **options):
             assert_same(exported(images), model(images))
 
 
+@newer_compiler
 def test_one_export_serves_every_size(model):
     assert_one_export_serves(model, SIZES)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 def test_one_export_serves_every_size_of_maps(mixer):
     assert_one_export_serves(perturb(hierarch.build(tiny(mixer, stages=STAGES))), SIZES)
 
 
+@newer_compiler
 @pytest.mark.parametrize("small_map", ["pad_shift", "clamp", "clamp_both"])
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", "cosine_window_attention"])
 def test_one_export_serves_every_size_under_every_rule(mixer, small_map):
@@ -300,6 +311,7 @@ def test_one_export_serves_every_size_under_every_rule(mixer, small_map):
     assert_one_export_serves(shifted_block(mixer, small_map=small_map), sizes)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["global_attention", "pooling", "identity"])
 def test_one_export_serves_every_size_with_other_mixers(mixer):
     entry = {"type": mixer, "head_dim": 4} if mixer == "global_attention" else mixer
@@ -307,6 +319,7 @@ def test_one_export_serves_every_size_with_other_mixers(mixer):
     assert_one_export_serves(perturb(hierarch.build(spec)), SIZES)
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["grid_attention", "neighborhood_attention", "linear_attention"])
 def test_one_export_serves_every_size_with_other_attention(mixer):
     spec = tiny(stages=STAGES[:1], layer_scale=0.1) | {"mixer": {"type": mixer, "head_dim": 4}}
@@ -324,6 +337,7 @@ BLOCKS = {
 }
 
 
+@newer_compiler
 @pytest.mark.parametrize("case", BLOCKS)
 def test_one_export_serves_every_size_with_other_blocks(case):
     spec = tiny(stages=STAGES) | {"mixer": "pooling"} | BLOCKS[case]
@@ -339,6 +353,7 @@ TOKENS_IN_ROWS = {
 }
 
 
+@newer_compiler
 @pytest.mark.parametrize("case", TOKENS_IN_ROWS)
 def test_one_export_serves_every_size_of_more_than_one_token(case):
     # torch's own bicubic resizing and group norm make a case apart of a grid of one column
@@ -362,6 +377,7 @@ CONVOLUTIONS = {
 }
 
 
+@newer_compiler
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_one_export_of_a_convolution_serves_maps_that_its_kernel_fits(case):
     # torch's own convolution refuses a map smaller than its kernel, and export a symbolic one
@@ -370,6 +386,7 @@ def test_one_export_of_a_convolution_serves_maps_that_its_kernel_fits(case):
     assert_one_export_serves(perturb(hierarch.build(spec)), sizes, least=16)
 
 
+@newer_compiler
 def test_a_resized_position_is_exported():
     position = {"type": "absolute", "grid": 6}
     spec = tiny(stages=STAGES[:1], position_embedding=position) | {"mixer": "identity"}

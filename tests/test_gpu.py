@@ -1,15 +1,21 @@
-"""What a GPU asks for, checked without one: on the meta device, and by what a compiler is given."""
+"""What a GPU asks for, checked without one: on the meta device, and by what a compiler is given.
+What needs one is checked where there is one."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import noise, perturb, tiny
+from helpers import newer_compiler, noise, perturb, tiny
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
+from hierarch.model.by_size import ENTRIES, kept_on_gpu
 from hierarch.model.masks import ALIGNMENT, in_whole_rows
 
 HEAD = {"num_classes": 5}
@@ -100,6 +106,7 @@ def test_masks_lie_as_attention_on_a_gpu_reads_them(mixer, training, monkeypatch
 # four kinds of windows, compiled too
 
 
+@newer_compiler
 @pytest.mark.parametrize("mixer", SHIFTED[:2])
 def test_compiled_masks_do_not_grow_with_the_image(mixer):
     made = []
@@ -121,3 +128,151 @@ def test_compiled_masks_do_not_grow_with_the_image(mixer):
     heads = 24 // 4
     assert made
     assert max(torch.Size(shape).numel() for shape in made) <= 4 * heads * 16 * 16
+
+
+# what follows from sizes is kept, by stream, and not by a CUDA graph
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """What torch says of a GPU, told here: the current stream, and whether a graph is captured."""
+    told = SimpleNamespace(stream=0, captures=False)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: told.stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: told.captures)
+    return told
+
+
+def counting():
+    made = []
+
+    @kept_on_gpu
+    def make(size, *, device):
+        made.append(size)
+        return torch.arange(size)
+
+    return make, made
+
+
+GPU = torch.device("cuda", 0)
+
+
+def test_what_is_made_of_sizes_is_made_once_a_stream(gpu):
+    make, made = counting()
+    assert make(3, device=GPU) is make(3, device=GPU)
+    gpu.stream = 1
+    other = make(3, device=GPU)
+    assert make(3, device=GPU) is other
+    make(4, device=GPU)
+    make(4, device=torch.device("cuda", 1))
+    assert made == [3, 3, 4, 4]
+
+
+def test_a_captured_graph_makes_its_own(gpu):
+    make, made = counting()
+    kept = make(3, device=GPU)
+    gpu.captures = True
+    assert make(3, device=GPU) is not make(3, device=GPU)
+    gpu.captures = False
+    assert make(3, device=GPU) is kept
+    assert made == [3, 3, 3]
+
+
+def test_nothing_is_kept_on_a_processor_or_by_who_looks_on(gpu):
+    make, made = counting()
+    make(3, device=torch.device("cpu"))
+    make(3, device=torch.device("cpu"))
+    with FlopCounterMode(display=False):
+        make(3, device=GPU)
+    make(3, device=GPU)
+    assert len(made) == 4
+
+
+def test_inference_may_make_what_training_keeps(gpu):
+    make, _ = counting()
+    with torch.inference_mode():
+        kept = make(3, device=GPU)
+    assert not kept.is_inference()
+    assert make(3, device=GPU) is kept
+
+
+def test_few_are_kept(gpu):
+    make, made = counting()
+    for size in range(ENTRIES + 1):
+        make(size, device=GPU)
+    make(0, device=GPU)
+    assert made.count(0) == 2
+
+
+# on a GPU itself, where there is one
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
+def test_a_gpu_finds_the_same_numbers(spec, monkeypatch):
+    model, images = perturb(hierarch.build(spec)).double().eval(), noise(2, 3, 75, 101).double()
+    expected = model(images)
+    wanted = torch.autograd.grad(expected.square().mean(), list(model.parameters()))
+    model.float().cuda()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    for _ in range(2):  # what the first call keeps, the second one uses
+        out = model(images.float().cuda())
+        torch.testing.assert_close(out.double().cpu(), expected, rtol=1e-5, atol=1e-5)
+        grads = torch.autograd.grad(out.square().mean(), list(model.parameters()))
+        for found, grad in zip(grads, wanted, strict=True):
+            torch.testing.assert_close(found.double().cpu(), grad, rtol=1e-4, atol=1e-5)
+        with torch.inference_mode():
+            torch.testing.assert_close(model(images.float().cuda()), out, rtol=1e-5, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
+def test_nothing_waits_for_a_gpu(spec, training):
+    model = hierarch.build(spec).cuda().train(training)
+    images = torch.randn(2, 3, 75, 101, device="cuda")
+    model(images)  # cuBLAS allocates once
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for size in (75, 101), (101, 75):
+            with torch.set_grad_enabled(training):
+                out = model(images.reshape(2, 3, *size))
+            if training:
+                out.square().mean().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
+def test_a_cuda_graph_is_captured_and_replayed(spec):
+    model = perturb(hierarch.build(spec)).cuda().eval()
+    images = torch.randn(2, 3, 75, 101, device="cuda")
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.no_grad():
+        model(images)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph), torch.no_grad():
+        out = model(images)
+    with torch.no_grad():
+        for _ in range(2):
+            images.normal_()
+            graph.replay()
+            found = out.clone()
+            torch.testing.assert_close(found, model(images), rtol=1e-5, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("mixer", SHIFTED[:2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_attention_on_a_gpu_keeps_no_maps(mixer, dtype):
+    spec = tiny(mixer, head=HEAD)
+    spec["mixer"] = [entry | {"window_size": 7, "head_dim": 8} for entry in spec["mixer"]]
+    spec["mixer"][1]["shift_size"] = 3
+    model = hierarch.build(spec).cuda().to(dtype)
+    # where it cannot be multiplied so, torch raises
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION]):
+        model(torch.randn(2, 3, 112, 112, device="cuda", dtype=dtype)).mean().backward()

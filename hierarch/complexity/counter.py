@@ -97,7 +97,7 @@ _FREE = {
     for names in (
         "add add_ sub sub_ rsub mul mul_ div div_ neg pow square sqrt rsqrt exp log log2 abs sign",
         "clamp clamp_min clamp_max clamp_ maximum minimum where eq ne ge gt le lt logical_and",
-        "logical_or logical_not __and__ __or__ bitwise_and bitwise_or bitwise_not floor",
+        "logical_or logical_not __and__ __or__ __xor__ bitwise_and bitwise_or bitwise_not floor",
         "floor_divide remainder relu relu_ gelu silu silu_ sigmoid tanh hardtanh softplus",
         "leaky_relu softmax _softmax log_softmax dropout dropout_ feature_dropout mean sum max min",
         "amax amin max_pool2d avg_pool2d avg_pool1d norm linalg_vector_norm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.attention import Masks, attention
+from hierarch.model.by_size import kept_on_gpu
 from hierarch.model.cut import Cut, Kind, shifted_cut
 from hierarch.model.layers import Linear, PlainLinear
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.relative_position import relative_position_index
 from hierarch.model.shifted_windows import KindMasks, in_windows, remembered_masks
+from hierarch.model.windows import least
 from hierarch.spec.base import Flag, Pair, Side, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, fit, slots
@@ -108,7 +110,7 @@ class CosineWindowAttention(nn.Module):
         """The window and the shift on this grid."""
         spec = self.spec
         window, shift = pair(spec.window_size), pair(spec.shift_size)
-        return fit(grid, window, shift, spec.small_map, minimum=torch.sym_min)
+        return fit(grid, window, shift, spec.small_map, minimum=least)
 
     def cut(self, grid: Pair) -> Cut:
         return shifted_cut(grid, *self.fit(grid))
@@ -153,6 +155,7 @@ class CosineWindowAttention(nn.Module):
         return f"window_size={spec.window_size}, shift_size={spec.shift_size}"
 
 
+@kept_on_gpu
 def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
 
@@ -160,7 +163,7 @@ def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu")
     """
     axes = []
     for side, learned in zip(window, unit, strict=True):
-        edge: Any = torch.sym_max(learned - 1, 1)
+        edge = -least(1 - learned, -1)  # max(learned - 1, 1)
         # published: scaled to 8 at the window's edge, then log2, over log2 of 8
         spread = torch.arange(1 - side, side, dtype=torch.float32, device=device) * 8 / edge
         axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))

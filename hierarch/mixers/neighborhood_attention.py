@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hierarch.model.attention import SelfAttention
 from hierarch.model.masks import aligned, fitted
 from hierarch.model.relative_position import PositionBias
+from hierarch.model.windows import least
 from hierarch.spec.base import Flag, Kernel, Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
@@ -111,7 +112,7 @@ class NeighborhoodAttention(SelfAttention):
 
 def neighbors(size: int, kernel_size: int, *, device: torch.device) -> Tensor:
     """(size, K): the places of each place's neighbors on an axis, its own among them."""
-    count = torch.sym_min(kernel_size, size)
+    count = least(kernel_size, size)
     first = torch.arange(size, device=device) - count // 2
     # at either end the neighborhood is moved inside
     return first.clamp(0, size - count)[:, None] + torch.arange(count, device=device)

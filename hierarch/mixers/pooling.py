@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -32,6 +33,11 @@ class PoolingSpec(MixerSpec):
         return Pooling(self.kernel_size)
 
 
+GRADIENT_IS_WRONG = torch.__version__ < "2.14"
+"""Whether torch's gradient of a padded mean is, on a GPU, where the channels of a pixel lie side by
+side (pytorch/pytorch#188344)."""
+
+
 class Pooling(nn.Module):
     """(B, H, W, C) -> (B, H, W, C)."""
 
@@ -42,6 +48,8 @@ class Pooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         k = self.kernel_size
         images = rearrange(x, "b h w c -> b c h w")
+        if GRADIENT_IS_WRONG and images.is_cuda:
+            images = images.contiguous()
         mean = F.avg_pool2d(images, k, stride=1, padding=k // 2, count_include_pad=False)
         return rearrange(mean, "b c h w -> b h w c") - x
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from hierarch.model.cut import Cut, shifted_cut
 from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
 from hierarch.model.shifted_windows import in_windows
+from hierarch.model.windows import least
 from hierarch.spec.base import Flag, Pair, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit, slots
@@ -85,7 +85,7 @@ class WindowAttention(RelativeSelfAttention):
 
     def fit(self, grid: Pair) -> tuple[Pair, Pair]:
         """The window and the shift on this grid."""
-        return fit(grid, self.window_size, self.shift_size, self.small_map, minimum=torch.sym_min)
+        return fit(grid, self.window_size, self.shift_size, self.small_map, minimum=least)
 
     def bias_of(self, window: Pair) -> Tensor | None:
         return self.position_bias(window if self.small_map.startswith("clamp") else None)

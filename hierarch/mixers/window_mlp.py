@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.cut import Cut, Kind, Led
-from hierarch.model.windows import copied, pad
+from hierarch.model.windows import copied, least, pad
 from hierarch.spec.base import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit
@@ -104,7 +104,7 @@ class WindowMlp(nn.Module):
 
     def fit(self, grid: Pair) -> tuple[Pair, Pair]:
         """The window on this grid, and the zeros before it."""
-        return fit(grid, self.window_size, self.lead, self.small_map, minimum=torch.sym_min)
+        return fit(grid, self.window_size, self.lead, self.small_map, minimum=least)
 
     def cut(self, grid: Pair) -> Cut:
         rows, columns = map(Led, grid, *self.fit(grid))

@@ -80,7 +80,9 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
         return attend(q, k, v, attn_mask=added[0][1])
     counts = [count for count, _ in added]
     parts = zip(q.split(counts), k.split(counts), v.split(counts), added, strict=True)
-    return torch.cat([attend(q, k, v, attn_mask=mask) for q, k, v, (_, mask) in parts])
+    # heads of a token side by side, as torch's own kernels leave them, and as the next layer reads
+    found = [attend(q, k, v, attn_mask=mask).transpose(1, 2) for q, k, v, (_, mask) in parts]
+    return torch.cat(found).transpose(1, 2)
 
 
 def _wants_products(q: Tensor, k: Tensor) -> bool:

@@ -95,7 +95,7 @@ class Backbone(nn.Module):
         return not is_hooked_inside(self) and all(stage.streams(images) for stage in self._stages())
 
     def _forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if self.spec.head:
+        if self.spec.head is not None:
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
         maps = self._maps(images, outputs)
@@ -124,7 +124,7 @@ class Backbone(nn.Module):
         return self.norm(normed) if index == len(self.stages) - 1 else normed
 
     def _stages(self) -> list[Stage]:
-        return cast(list[Stage], list(self.stages))
+        return cast("list[Stage]", list(self.stages))  # older compilers know no list[...]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""

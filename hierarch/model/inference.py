@@ -13,17 +13,22 @@ from torch.autograd import forward_ad
 
 from hierarch.model.onednn import compiled_linear, is_onednns, onednn_linear
 
-# torch 2.6 cannot tell an export from a compilation
-is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
 
 def eager(x: Tensor) -> bool:
-    """Whether torch itself runs each operator as it comes, on a CPU: no trace, no compiler, no
-    vmap, no forward gradient, and no mode that looks at each operator."""
+    """Whether torch itself runs each operator as it comes, on a CPU."""
+    return type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and runs_eagerly()
+
+
+def eager_on_gpu(x: Tensor) -> bool:
+    """Whether it does so on a GPU, or what else is no CPU."""
+    return type(x) in (Tensor, nn.Parameter) and x.device.type != "cpu" and runs_eagerly()
+
+
+def runs_eagerly() -> bool:
+    """Whether torch itself runs each operator as it comes: no trace, no compiler, no vmap, no
+    forward gradient, and no mode that looks at each operator."""
     return (
-        type(x) in (Tensor, nn.Parameter)
-        and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and not _is_transformed()
         and torch._C._len_torch_dispatch_stack() == 0
@@ -40,6 +45,11 @@ def _is_transformed() -> bool:
 # what torch.compiler.assume_constant_result does, without importing the compiler: the answer is
 # that of the moment when a program is written, which is written again under another stack
 _is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+COMPILES = torch.__version__ >= "2.14"
+"""Whether torch's compiler is one that is told more than the plain path: 2.11 finds other gradients
+of an index that is written to."""
 
 
 @functools.cache
@@ -60,12 +70,17 @@ def unwatched(x: Tensor) -> bool:
 def compiled() -> bool:
     """Whether torch.compile makes a program of what follows: no export, no vmap, no forward
     gradient."""
-    return torch.compiler.is_compiling() and not is_exporting() and not _is_transformed()
+    return (
+        COMPILES
+        and torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
+        and not _is_transformed()
+    )
 
 
 def _compiled(x: Tensor) -> bool:
     """Whether it does so for a CPU, in float32."""
-    return compiled() and x.device.type == "cpu" and x.dtype is torch.float32
+    return x.device.type == "cpu" and x.dtype is torch.float32 and compiled()
 
 
 def multiplies_itself(x: Tensor) -> bool:
@@ -95,7 +110,13 @@ def is_hooked_inside(*modules: nn.Module) -> bool:
 
 
 def _is_any_hooked() -> bool:
-    return bool(nn.modules.module._has_any_global_hook())  # type: ignore[no-untyped-call]
+    every = nn.modules.module  # its own question for all of them is not in torch 2.6
+    return bool(
+        every._global_forward_hooks
+        or every._global_forward_pre_hooks
+        or every._global_backward_hooks
+        or every._global_backward_pre_hooks
+    )
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.model.attention import SelfAttention
+from hierarch.model.by_size import kept_on_gpu
 from hierarch.model.cut import Cut, Kind
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
@@ -80,10 +80,10 @@ class RelativeSelfAttention(SelfAttention):
         if clamped is not None:
             (h, w), (wh, ww) = clamped, self.window_size
             index = copied(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
-        bias = rearrange(self.relative_position_bias_table[index], "n m heads -> heads n m")
-        return aligned(bias)[None]
+        return aligned(self.relative_position_bias_table.t()[:, index])[None]
 
 
+@kept_on_gpu
 def relative_position_index(window: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """The row of the bias table for two positions in a window: (h*w, h*w)."""
     h, w = window

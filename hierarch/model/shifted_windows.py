@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from hierarch.model.attention import Masks
+from hierarch.model.by_size import kept_on_gpu
 from hierarch.model.cut import Counts, Cut, Kind, kinds, shifted_cut
 from hierarch.model.gathering import gathered
-from hierarch.model.inference import compiled, is_exporting, unwatched
+from hierarch.model.inference import compiled, eager_on_gpu, unwatched
 from hierarch.model.masks import aligned
 from hierarch.model.memo import Memo
 from hierarch.model.windows import is_zero, merge, pad, pad_to_windows, partition, roll
@@ -44,7 +45,7 @@ def in_windows(
     def mix(windows: Tensor, counts: Counts) -> Tensor:
         return attend(windows, [(count, masks[kind]) for kind, count in counts])
 
-    if compiled():
+    if compiled() or eager_on_gpu(x):
         return gathered(x, cut, mix)
     down, right = shift
     x = roll(pad_to_windows(x, window), (-down, -right))
@@ -52,7 +53,7 @@ def in_windows(
     windows = partition(x, window)
     if len(masks) == 1:
         mixed = mix(windows, [(kind, windows.shape[0]) for kind in masks])
-    elif is_exporting():  # a program for all sizes must not ask whether there are any of a kind
+    elif torch.compiler.is_compiling():  # all sizes: must not ask whether there are any of a kind
         mixed = attend(windows, [(windows.shape[0], _mask_of_each(cut, masks, b))])
     else:
         numbers = cut.numbers(b, x.device).flatten()
@@ -108,13 +109,26 @@ def kind_masks(bias: Tensor | None, window: Pair, shift: Pair, *, like: Tensor) 
     found = kinds(shift)
     if len(found) == 1:
         return {found[0]: bias}
-    ends = tuple(1 if is_zero(moved) else 2 for moved in shift)
-    regions = aligned(shift_mask((ends[0], ends[1]), window, shift, like=like))
+    regions = _regions(window, shift, dtype=like.dtype, device=like.device)
     masks = regions if bias is None else regions + bias
     return dict(zip(found, masks.chunk(len(found)), strict=True))
 
 
-def shift_mask(windows: Pair, window: Pair, shift: Pair, *, like: Tensor) -> Tensor:
+@kept_on_gpu
+def _regions(window: Pair, shift: Pair, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(kinds, 1, N, N or more): the mask of a window of each kind."""
+    rows, columns = (1 if is_zero(moved) else 2 for moved in shift)
+    return aligned(shift_mask((rows, columns), window, shift, dtype=dtype, device=device))
+
+
+def shift_mask(
+    windows: Pair,
+    window: Pair,
+    shift: Pair,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """(nH*nW, 1, N, N): 0 between neighbors, -100 between what only the shift brought together.
 
     Only the last window of an axis holds both ends of the image.
@@ -122,11 +136,11 @@ def shift_mask(windows: Pair, window: Pair, shift: Pair, *, like: Tensor) -> Ten
 
     def apart(n: int, size: int, moved: int) -> Tensor:
         """(n, size, size): whether two positions of a window come from different ends."""
-        end = torch.arange(size, device=like.device) >= size - moved
-        last = torch.arange(n, device=like.device) == n - 1
-        return last[:, None, None] & (end[:, None] != end[None, :])
+        end = torch.arange(size, device=device) >= size - moved
+        last = torch.arange(n, device=device) == n - 1
+        return last[:, None, None] & (end[:, None] ^ end[None, :])
 
     rows, columns = map(apart, windows, window, shift)
     either = rows[:, None, :, None, :, None] | columns[None, :, None, :, None, :]
     count, size = tokens(windows), tokens(window)
-    return (either.to(like.dtype) * OTHER_REGION).reshape(count, 1, size, size)
+    return (either.to(dtype) * OTHER_REGION).reshape(count, 1, size, size)

@@ -7,6 +7,8 @@ Cropping is padding by a negative amount, since a slice would leave guards on th
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -26,6 +28,12 @@ def is_known(condition: bool) -> bool:
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
     return statically_known_true(condition)
+
+
+def least(a: int, b: int) -> int:
+    """The smaller of two sizes. torch's compiler has a `min` of symbolic ones, and older ones no
+    `sym_min` of others; an export must not be asked which one it is."""
+    return min(a, b) if torch.compiler.is_dynamo_compiling() else cast(int, torch.sym_min(a, b))
 
 
 def pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:

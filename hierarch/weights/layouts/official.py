@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-import torch
-
 from hierarch.errors import WeightsError
 from hierarch.mixers.window_attention import WindowAttentionSpec
 from hierarch.model.relative_position import relative_position_index
@@ -54,7 +52,7 @@ def _buffers(spec: BackboneSpec) -> Buffers:
             buffers[f"{prefix}.attn.{name}"] = values
         if any(shift):
             windows = grids[i][0] // window[0], grids[i][1] // window[1]
-            masks = shift_mask(windows, window, shift, like=torch.empty(0))
+            masks = shift_mask(windows, window, shift)
             buffers[f"{prefix}.attn_mask"] = masks.squeeze(1)
     return buffers
 
