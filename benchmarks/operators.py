@@ -27,13 +27,12 @@ from hierarch.bench.settings import Setting
 CALLS = 5
 GOAL = 0.85
 KINDS = {
-    "linear layers, and GELU in a forward pass's": "linear addmm mm",
+    "linear layers and patches, and GELU in a forward pass's": "linear addmm mm convolution",
     "attention": "attention bmm baddbmm softmax",
     "norms": "layer_norm",
     "GELU": "gelu",
     "moving tokens": "copy index_select index_copy cat",
     "sums, products and fills": "add mul sum fill div sub",
-    "patches": "convolution",
 }
 
 

@@ -46,6 +46,17 @@ def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
     }
 
 
+def shifted_block(mixer: str, **fields: Any) -> Any:
+    """A network of one block, whose windows are shifted."""
+    entry = {"type": mixer, "head_dim": 4, "window_size": 4, "shift_size": 2, **fields}
+    return perturb(hierarch.build(tiny() | {"mixer": entry, "stages": [{"dim": 8, "depth": 1}]}))
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """To rounding in float32."""
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def shallow(source: str) -> BackboneSpec:
     """A network with two blocks a stage: a trace costs by the block, and a claim adds them up."""
     spec = hierarch.load(source)

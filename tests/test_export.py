@@ -1,269 +1,19 @@
-"""torch.compile and torch.export see the whole network, and one export serves every size."""
+"""torch.export makes one program for every batch and every size."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.fx.experimental._config as symbolic_shapes
-import torch.nn.functional as F
-from helpers import newer_compiler, noise, perturb, tiny
-from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.aot_autograd import make_boxed_func
-from torch._inductor import config as inductor
+from helpers import assert_same, newer_compiler, noise, perturb, shifted_block, tiny
 from torch.export import Dim
 
 import hierarch
-from hierarch.model.layers import Linear
-from hierarch.model.onednn import compiled_linear, compiled_outer
 
 HEAD = {"num_classes": 5}
 # one window or many, with padding and without, down to one image of one token
 SIZES = [(2, 7, 3), (1, 16, 16), (3, 33, 129), (1, 64, 64), (2, 65, 48), (1, 200, 20), (1, 1, 1)]
 STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
-
-
-@pytest.fixture(
-    scope="module", params=["window_attention", "window_mlp", "cosine_window_attention"]
-)
-def model(request):
-    return perturb(hierarch.build(tiny(request.param, stages=STAGES, head=HEAD)))
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-
-
-def shifted_block(mixer, **fields):
-    """A network of one block, whose windows are shifted."""
-    entry = {"type": mixer, "head_dim": 4, "window_size": 4, "shift_size": 2, **fields}
-    return perturb(hierarch.build(tiny() | {"mixer": entry, "stages": [{"dim": 8, "depth": 1}]}))
-
-
-def assert_same(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-# torch.compile: the whole network is one graph
-
-
-def outputs_and_gradients(model, images, run):
-    model.zero_grad()
-    out = run(images)
-    out.square().sum().backward()
-    return out, {name: p.grad.clone() for name, p in model.named_parameters()}
-
-
-def test_compiled_is_eager_with_its_gradients(model):
-    images = noise(2, 3, 37, 50)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    expected = outputs_and_gradients(model, images, model)
-    assert_same(outputs_and_gradients(model, images, compiled), expected)
-
-
-@pytest.mark.parametrize("per", ["block", "stage"])
-def test_compiled_in_training_with_checkpointing(per):
-    model = perturb(hierarch.build(tiny(stages=STAGES[:1], head=HEAD))).train()
-    images = noise(2, 3, 37, 50)
-    expected = outputs_and_gradients(model, images, model)
-    model.set_grad_checkpointing(per=per)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    assert_same(outputs_and_gradients(model, images, compiled), expected)
-
-
-@newer_compiler
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
-@pytest.mark.parametrize("grad", [False, True])
-def test_compiled_once_for_changing_sizes(mixer, grad):
-    model = shifted_block(mixer)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
-    with torch.set_grad_enabled(grad):
-        compiled(noise(2, 3, 75, 101))
-        with torch.compiler.set_stance("fail_on_recompile"):
-            for batch, height, width in [(3, 83, 90), (2, 97, 131)]:
-                images = noise(batch, 3, height, width)
-                assert_same(compiled(images), model(images))
-
-
-class Graphs(list):
-    """A compiler that runs the graphs as they are, and keeps them."""
-
-    def __call__(self, graph, inputs):
-        self.append(graph)
-        return graph.forward
-
-
-def keeping(graphs):
-    """The same, for a step: graphs of a forward and of a backward pass."""
-
-    def keep(graph, inputs):
-        return make_boxed_func(graphs(graph, inputs))
-
-    return aot_autograd(fw_compiler=keep)
-
-
-@newer_compiler
-@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention", "window_mlp"])
-def test_one_program_serves_all_sizes_of_several_windows(mixer):
-    regular = {"type": mixer, "head_dim": 4, "window_size": 7}
-    spec = tiny(head=HEAD) | {"mixer": [regular, regular | {"shift_size": 3}]}
-    spec["stages"] = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 2}]
-    model, graphs = perturb(hierarch.build(spec)), Graphs()
-    compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)
-    several = [(384, 512), (224, 224), (256, 256), (320, 320), (64, 96), (736, 1312)]
-    # what a patch or a merging pads to is told apart, and a map of one window
-    with torch.no_grad():
-        for sizes, count in [(several, 1), ([(75, 101), (75, 101)], 2), ([(32, 40)], 3)]:
-            for height, width in sizes:
-                images = noise(2, 3, height, width)
-                assert_same(compiled(images), model(images))
-            assert len(graphs) == count
-
-
-@newer_compiler
-def test_one_step_serves_all_sizes():
-    entry = {"type": "window_attention", "head_dim": 4, "window_size": 4, "shift_size": 2}
-    spec = tiny(stages=STAGES[:1], head=HEAD) | {"mixer": entry}
-    model = perturb(hierarch.build(spec))
-    compiled = torch.compile(model, fullgraph=True)  # by inductor: it lays out what a step keeps
-    for batch, height, width in [(2, 64, 96), (3, 80, 112)]:
-        outputs_and_gradients(model, noise(batch, 3, height, width), compiled)
-    with torch.compiler.set_stance("fail_on_recompile"):
-        for batch, height, width in [(2, 64, 96), (4, 100, 72), (2, 128, 44)]:
-            images = noise(batch, 3, height, width)
-            expected = outputs_and_gradients(model, images, model)
-            assert_same(outputs_and_gradients(model, images, compiled), expected)
-
-
-@newer_compiler
-@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
-def test_compiled_windows_are_not_views_of_a_rolled_map(mixer):
-    # which torch's compiler takes long to simplify where sizes are symbolic
-    model, graphs = shifted_block(mixer), Graphs()
-    with torch.no_grad():
-        torch.compile(model, backend=graphs, fullgraph=True)(noise(2, 3, 64, 48))
-    assert calls_in(graphs[0], "index_copy") > 0
-    assert calls_in(graphs[0], "roll") == calls_in(graphs[0], "pad") == 0
-
-
-def calls_in(graph, name):
-    nodes = (node for module in graph.modules() for node in module.graph.nodes)
-    return sum(name in str(node.target) for node in nodes if node.op.startswith("call"))
-
-
-def linears_in(graph, operator="linear"):
-    return calls_in(graph, f"hierarch.{operator}")
-
-
-@newer_compiler
-def test_compiled_inference_multiplies_as_inference_does():
-    model, graphs = shifted_block("window_attention"), Graphs()
-    images = noise(2, 3, 37, 50)
-    compiled = torch.compile(model, backend=graphs, fullgraph=True)
-    with torch.no_grad():
-        assert_same(compiled(images), model(images))
-        exported = torch.export.export(model, (images,))
-        compiled.bfloat16()(images.bfloat16())
-        model.float()
-    assert [linears_in(graph) for graph in graphs] == [5, 0]
-    assert linears_in(exported.graph_module) == 0
-
-
-@newer_compiler
-@pytest.mark.parametrize("frozen", ["", "bias", "weight"])
-def test_a_compiled_step_multiplies_as_a_step_does(frozen):
-    model, graphs = shifted_block("window_attention"), Graphs()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not (frozen and name.endswith(f"mlp.fc1.{frozen}")))
-    images = noise(2, 3, 37, 50)
-
-    def gradients(run):
-        model.zero_grad()
-        (out,) = run(images)
-        out.square().sum().backward()
-        return [out, *(p.grad.clone() for p in model.parameters() if p.requires_grad)]
-
-    expected = gradients(model)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        compiled = torch.compile(model, backend=keeping(graphs), fullgraph=True)
-        for _ in range(2):
-            assert_same(gradients(compiled), expected)
-    # backward, for the gradient of each one's input, and of its weight
-    assert [linears_in(graph) for graph in graphs] == [5, 4]
-    assert [linears_in(graph, "outer") for graph in graphs] == [0, 5 - (frozen == "weight")]
-
-
-def test_a_compiled_step_has_gradients_whatever_would_be_frozen_without():
-    layer, x = perturb(Linear(8, 5)), noise(3, 8)
-    with inductor.patch(freezing=True):
-        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-        found = torch.autograd.grad(compiled(x).square().sum(), layer.parameters())
-    assert_same(found, torch.autograd.grad(layer(x).square().sum(), layer.parameters()))
-
-
-@newer_compiler
-@pytest.mark.parametrize("grad", [False, True])
-def test_a_compiled_layer_can_be_transformed(grad):
-    layer, x = Linear(8, 5), noise(3, 2, 8)
-    transforms = [
-        torch.vmap(layer),
-        torch.func.grad(lambda x: layer(x).square().sum()),
-        lambda x: torch.func.jvp(layer, (x,), (x,)),
-    ]
-    for transformed in transforms:
-        with torch.set_grad_enabled(grad):
-            compiled = torch.compile(transformed, backend="aot_eager", fullgraph=True)
-            assert_same(compiled(x), transformed(x))
-
-
-@pytest.mark.parametrize("activation", ["none", "gelu"])
-@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8), (0, 8)])
-def test_what_the_compiler_is_told_of_a_linear_layer(shape, activation):
-    layer = Linear(8, 5).requires_grad_(False)
-    for bias in (layer.bias, None):
-        torch.library.opcheck(compiled_linear, (noise(*shape), layer.weight, bias, activation))
-
-
-@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8)])
-@pytest.mark.parametrize("width", [5, 11])
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of what it makes itself
-def test_what_the_compiler_is_told_of_its_gradients(shape, width):
-    layer, x = perturb(Linear(8, width)), noise(*shape).requires_grad_()
-    inputs = (x, layer.weight, layer.bias)
-    torch.library.opcheck(compiled_linear, inputs)
-
-    def gradients(linear):
-        return torch.autograd.grad(linear(*inputs).square().sum(), inputs)
-
-    assert_same(gradients(compiled_linear), gradients(F.linear))
-    torch.library.opcheck(compiled_outer, (noise(*shape[:-1], width), noise(*shape)))
-
-
-def as_large_as_the_attention_maps(graph, *, windows, tokens):
-    """Nodes of a graph, attention aside, that hold a number per window and pair of its tokens."""
-    nodes = [n for n in graph.nodes if n.op == "call_function"]
-    values = [n.meta.get("example_value", n.meta.get("val")) for n in nodes]
-    tensors = [x for x in values if isinstance(x, torch.Tensor)]
-    assert len(tensors) > 20
-    return [x.shape for x in tensors if x.numel() >= windows * tokens**2]
-
-
-@newer_compiler
-@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_masks_do_not_grow_with_the_image(mixer, dynamic):
-    layer = shifted_block(mixer, window_size=7, shift_size=3).stages[0].blocks[0].mixer
-    x, graphs = noise(2, 70, 80, 8), Graphs()
-    limits = {"windows": 10 * 12, "tokens": 49}  # a token of a window has 24 numbers at most
-    with torch.no_grad():
-        compiled = torch.compile(layer, backend=graphs, fullgraph=True, dynamic=dynamic)
-        assert_same(compiled(x), layer(x))
-        assert as_large_as_the_attention_maps(graphs[0].graph, **limits) == []
-        exported = torch.export.export(layer, (x,))
-    assert as_large_as_the_attention_maps(exported.graph, **limits), "an export has such a mask"
-
-
-# torch.export: one program for every batch and every size
 
 
 def export(model, images, *, least=1):
@@ -291,8 +41,10 @@ def assert_one_export_serves(model, sizes, **options):
 
 
 @newer_compiler
-def test_one_export_serves_every_size(model):
-    assert_one_export_serves(model, SIZES)
+@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", "cosine_window_attention"])
+def test_one_export_serves_every_size(mixer):
+    spec = tiny(mixer, stages=STAGES, head=HEAD)
+    assert_one_export_serves(perturb(hierarch.build(spec)), SIZES)
 
 
 @newer_compiler

@@ -17,6 +17,7 @@ from torch.overrides import BaseTorchFunctionMode
 import hierarch
 from hierarch.model import recomputing, training
 from hierarch.model.layers import LayerScale, Linear, Mlp, mlp_of
+from hierarch.model.onednn import onednn_outer
 
 HEAD = {"num_classes": 5}
 MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
@@ -147,6 +148,26 @@ def test_an_mlps_input_and_gradient_may_lie_in_memory_in_any_order(order, ours):
     exact(copy.deepcopy(norm).double()(wanted)).backward(grad.double())
     assert ours == ["_Mlp"]
     torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=0, atol=1e-5)
+
+
+ORDERS = {
+    "by token": lambda rows, columns, seed: noise(rows, columns, seed=seed),
+    "by channel": lambda rows, columns, seed: noise(columns, rows, seed=seed).T,
+    "with gaps": lambda rows, columns, seed: noise(rows, 2 * columns, seed=seed)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dims", [(8, 5), (5, 8), (1, 1)])
+@pytest.mark.parametrize("tokens", [1, 15, 16, 500, 20_011])
+def test_a_sum_of_outer_products(tokens, dims, order):
+    left, right = (ORDERS[order](tokens, dim, i) for i, dim in enumerate(dims))
+    expected = left.double().T @ right.double()
+    found = onednn_outer(left, right)
+    assert found.shape == dims
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6 * tokens**0.5)
+    several = onednn_outer(left[None, None], right[None, None])
+    torch.testing.assert_close(several, found, rtol=0, atol=0)
 
 
 def test_gradients_have_gradients():
