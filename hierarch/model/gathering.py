@@ -1,5 +1,5 @@
 """All windows of a map, taken out of it in one step and put back in one: where it trains on a CPU,
-and where torch compiles it.
+on a GPU, and where torch compiles it.
 
 A compiler has one index to read then. What views make of a padded, rolled and cut map is more than
 torch's can simplify in reasonable time where sizes are symbolic.
