@@ -57,6 +57,14 @@ def assert_same(found: Any, expected: Any) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def assert_same_to_scale(found: Iterable[Tensor], expected: Iterable[Tensor]) -> None:
+    """To rounding in float32 of a tensor's largest entry, as for gradients: where terms of a sum
+    cancel, their rounding does not."""
+    for one, wanted in zip(found, expected, strict=True):
+        scale = max(1.0, float(wanted.abs().max()))
+        torch.testing.assert_close(one / scale, wanted / scale, rtol=0, atol=1e-5)
+
+
 def shallow(source: str) -> BackboneSpec:
     """A network with two blocks a stage: a trace costs by the block, and a claim adds them up."""
     spec = hierarch.load(source)
