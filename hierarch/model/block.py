@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hierarch.model.gathering import gathered
 from hierarch.model.inference import eager, is_hooked_inside, unwatched
-from hierarch.model.streaming import TileSize, WindowMixer, streamed
+from hierarch.model.streaming import TileSize, WindowMixer, streamed, threads_of
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import MixerSpec
 
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.streams(x):
-            return streamed([self], x)
+            return streamed([self], x, threads=threads_of(x))
         read = self.before(x)
         if self._gathers(x):
             mixer = cast(WindowMixer, self.mixer)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.model.onednn import onednn_linear
-from hierarch.model.training import TILE, Grads, add_linear, by_autograd
+from hierarch.model.training import TILE, Grads, Sums, by_autograd
 
 ELEMENTS = 1 << 19
 """Of the attention maps that are worked out at once: 2 MiB in float32."""
@@ -175,19 +175,18 @@ class _SelfAttention(torch.autograd.Function):
             out = F.linear(mixed, narrow, narrow_bias)
             dx, *rest = by_autograd(out, (x, *tensors), grad)
             return dx, None, None, *rest
-        sums = [None if tensor is None else torch.zeros_like(tensor) for tensor in tensors]
+        sums, of_masks = Sums(tensors[:4]), [torch.zeros_like(mask) for mask in masks]
         dx = torch.empty_like(x)
         for (i, tile, part), qkv in zip(_tiles(x, ctx.counts, masks), kept, strict=True):
             back = _split(onednn_linear(grad[tile], narrow.T), ctx.heads, parts=1)[0]
             dqkv = torch.empty_like(qkv)
             q_k_v, into = _split(qkv, ctx.heads), _split(dqkv, ctx.heads)
-            of_mask = cast(Tensor, sums[4 + i])[part]
-            attended, values = _back(q_k_v, masks[i][part], scale, back, into, of_mask)
+            attended, values = _back(q_k_v, masks[i][part], scale, back, into, of_masks[i][part])
             mixed = torch.bmm(attended, values).view(back.shape)
-            add_linear(sums[2:4], grad[tile], _joined(mixed))
-            add_linear(sums[0:2], dqkv, x[tile])
+            sums.add_linear(2, grad[tile], _joined(mixed))
+            sums.add_linear(0, dqkv, x[tile])
             dx[tile] = onednn_linear(dqkv, wide.T)
-        return dx, None, None, *sums
+        return dx, None, None, *sums.found, *of_masks
 
 
 def _tiles(

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hierarch.model.block import Block
 from hierarch.model.inference import is_hooked, is_hooked_inside
-from hierarch.model.streaming import streamed
+from hierarch.model.streaming import streamed, threads_of
 from hierarch.spec.backbone import StagePlan
 
 
@@ -45,7 +45,8 @@ class Stage(nn.Module):
         given, x = x, self.downsample(x)
         if self.streams(x):
             blocks = cast(list[Block], list(self.blocks))
-            return streamed(blocks, x, over=is_fresh(x, given, self.downsample, kept=not over))
+            fresh = is_fresh(x, given, self.downsample, kept=not over)
+            return streamed(blocks, x, threads=threads_of(given), over=fresh)
         for block in self.blocks:
             if self.grad_checkpointing == "block" and self.training:
                 x = checkpoint(block, x, use_reentrant=False)

@@ -32,7 +32,10 @@ BYTES = 40 * 7 * 7 * 96 * 4
 Measured: what a tile holds at once in the widest place, an MLP's hidden layer, then stays near the
 cores, and a matrix multiplication has rows enough to run at its full speed.
 """
-
+EACH = 1.25
+"""Such tiles that a map has for each thread of ours, at least. With fewer, more is lost than won:
+torch's own threads go on waiting for work for some milliseconds, in the way of ours.
+"""
 
 Tile = tuple[Tensor, list[tuple[Kind, int]]]
 """(windows, size): the tokens of windows, and how many there are of each kind."""
@@ -50,24 +53,30 @@ class WindowMixer(Protocol):
         says how many of which kind follow each other."""
 
 
-def streamed(blocks: Sequence[Block], x: Tensor, *, over: bool = False) -> Tensor:
+def threads_of(x: Tensor) -> int:
+    """Threads that a map, and what a stage makes of it, is shared among; 1 for torch's own way."""
+    return threads_for(x.nbytes / (EACH * BYTES))
+
+
+def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int = 1, over: bool = False) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
-    gradient. The first one writes a new map, or `over` its input, the others over that."""
+    gradient, by so many threads. The first one writes a new map, or `over` its input, the others
+    over that."""
     batch, height, width, dim = x.shape
     rows = x.reshape(-1, dim)
     out = rows if over else None
     cuts = [cast(WindowMixer, block.mixer).cut((height, width)) for block in blocks]
-    # where tiles are shared among threads, by these: torch's own would go on waiting for more work
-    threads, _ = _shares(x.nbytes / BYTES)
     different = list(dict.fromkeys(cuts))
     found = each(lambda cut: cut.order(batch), different, threads)
     orders = dict(zip(different, found, strict=True))
     for block, cut in zip(blocks, cuts, strict=True):
-        rows = out = _through(block, rows, out, cut, orders[cut])
+        rows = out = _through(block, rows, out, cut, orders[cut], threads)
     return rows.view(x.shape)
 
 
-def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order) -> Tensor:
+def _through(
+    block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order, threads: int
+) -> Tensor:
     """(B*H*W, C) -> (B*H*W, C): a block's output, written to `out`, which may be `rows`."""
     mixer = cast(WindowMixer, block.mixer)
     lock = threading.Lock()
@@ -92,16 +101,15 @@ def _through(block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Or
 
     of_bytes = BYTES / (rows.shape[1] * rows.element_size())
     tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
-    threads, count = _shares(order[0].numel() / tile)
-    each(run, _tiles(order, count), threads)
+    count = order[0].numel() / tile
+    threads = threads if 2 * count >= threads else 1
+    each(run, _tiles(order, _shared(count, threads)), threads)
     return rows if out is None else out
 
 
-def _shares(count: float) -> tuple[int, int]:
-    """Threads that so many tiles' worth is shared among, of which each has half a tile's at least;
-    and how many tiles to make of it, as many for each."""
-    threads = threads_for(2 * count)
-    return threads, threads * max(1, round(count / threads))
+def _shared(count: float, threads: int) -> int:
+    """How many tiles to make of so many tiles' worth: as many for each thread."""
+    return threads * max(1, round(count / threads))
 
 
 def _tiles(order: Order, count: int) -> list[Tile]:
@@ -123,8 +131,8 @@ def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, hei
     if not unwatched(x) or is_hooked_inside(module):
         return run(x)
     rows = ceil_div(x.shape[1], height)
-    threads, count = _shares(x.nbytes / BYTES)
-    strips = min(rows, count)
+    threads = threads_of(x)
+    strips = min(rows, _shared(x.nbytes / BYTES, threads))
     stops = [rows * i // strips for i in range(strips + 1)]
     out: Tensor | None = None
     lock = threading.Lock()

@@ -98,20 +98,20 @@ class _Mlp(torch.autograd.Function):
             out = F.linear(ctx.act(F.linear(ctx.norm(x), w1, b1)), w2, b2)
             dx, *rest = by_autograd(out, (x, *weights), grad)
             return dx, None, None, *rest
-        sums = [None if w is None else torch.zeros_like(w) for w in weights]
+        sums = Sums(weights)
         # in order in memory, whatever x is: else its tiles would be copies of it
         dx = torch.empty_like(x, memory_format=torch.contiguous_format)
         for part, held, back, into in zip(_tiles(x), hidden, _tiles(grad), _tiles(dx), strict=True):
             activated, of_act = _again(ctx.act, held)
-            add_linear(sums[2:4], back, activated)
+            sums.add_linear(2, back, activated)
             (wide,) = of_act(onednn_linear(back, w2.T))
             normed, of_input = _again(ctx.norm, part, of_norm)
-            add_linear(sums[0:2], wide, normed)
+            sums.add_linear(0, wide, normed)
             found, *of_weights = of_input(onednn_linear(wide, w1.T))
             into.copy_(found)
-            for total, one in zip(cast(list[Tensor], sums[4:]), of_weights, strict=True):
-                total.add_(one)
-        return dx, None, None, *sums
+            for i, of_weight in enumerate(of_weights, start=4):
+                sums.add(i, of_weight)
+        return dx, None, None, *sums.found
 
 
 def _tiles(x: Tensor) -> tuple[Tensor, ...]:
@@ -129,13 +129,26 @@ def _again(
     return out.detach(), lambda grad: torch.autograd.grad(out, (x, *weights), grad)
 
 
-def add_linear(sums: Sequence[Tensor | None], grad: Tensor, x: Tensor) -> None:
-    """Adds a linear layer's gradients of weight and bias to what there is of them."""
-    of_weight, of_bias = sums
-    if of_weight is not None:
-        of_weight.add_(onednn_outer(grad, x))
-    if of_bias is not None:
-        of_bias.add_(grad.reshape(-1, grad.shape[-1]).sum(0))
+class Sums:
+    """The gradients of some weights, to which each tile adds its own."""
+
+    def __init__(self, weights: Sequence[Tensor | None]) -> None:
+        self.weights = weights
+        self.found: list[Tensor | None] = [None] * len(weights)
+
+    def add(self, index: int, gradient: Tensor) -> None:
+        """Adds what nobody else has to the gradient of a weight."""
+        gradient = gradient.contiguous()  # a transposed one takes longer to add than to copy
+        total = self.found[index]
+        self.found[index] = gradient if total is None else total.add_(gradient)
+
+    def add_linear(self, index: int, grad: Tensor, x: Tensor) -> None:
+        """Adds a linear layer's gradients of its weight, and of its bias, which is the next one,
+        from its input and the gradient of its output."""
+        if self.weights[index] is not None:
+            self.add(index, onednn_outer(grad, x))
+        if self.weights[index + 1] is not None:
+            self.add(index + 1, grad.reshape(-1, grad.shape[-1]).sum(0))
 
 
 def by_autograd(out: Tensor, inputs: Sequence[Tensor | None], grad: Tensor) -> Grads:
