@@ -1,7 +1,8 @@
 """Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
 thread, as each of several has of a batch, also with packed weights, and of a single image; on all
-threads, a compiled one of a single image, with frozen weights, and a training step of 8. What calls
-take on all threads, of as many images each, stands below. Prints a Markdown table.
+threads, a compiled one of a single image, with frozen weights, and a training step of 8, ours and
+timm's. What calls take on all threads, of as many images each, stands below. Prints a Markdown
+table.
 
 python benchmarks/operators.py
 """
@@ -19,7 +20,7 @@ from torch.profiler import profile
 
 import hierarch
 from hierarch.bench.calls import prepared
-from hierarch.bench.contenders import spec_contender
+from hierarch.bench.contenders import peer_contender, spec_contender
 from hierarch.bench.gemm import gemm_macs, multiplications
 from hierarch.bench.run import GEMM_SIDE
 from hierarch.bench.settings import Setting
@@ -42,7 +43,7 @@ def kind(operator: str) -> str:
     for kind, words in KINDS.items():
         if any(word in name if len(word) > 3 else word == name for word in words.split()):
             return kind
-    return "all else: allocation, Python, autograd, a program's loops"
+    return "all else: allocation, Python, autograd, an optimizer, a program's loops"
 
 
 def by_kind(call: Callable[[], object], batch: int) -> dict[str, float]:
@@ -77,7 +78,7 @@ def at_the_goal() -> float:
 
 
 def main() -> None:
-    model = hierarch.build("swin_tiny")
+    model = hierarch.build("swin_tiny").eval()
     threads = torch.get_num_threads()
     images = torch.randn(max(8, 4 * threads), 3, 224, 224)
 
@@ -88,14 +89,9 @@ def main() -> None:
 
         return call
 
-    def training() -> None:
-        model(images[:8]).square().mean().backward()
-        model.zero_grad()
-
     columns = {"4 images": (4, 4 * threads), "4, packed": (4, 4 * threads), "1, packed": (1, 1)}
     kinds, goal, alone, together = {}, {}, {}, {}
     for name, (count, shared) in columns.items():
-        model.eval()
         if "packed" in name:
             model.pack_weights()
         torch.set_num_threads(1)  # the profiler sees no thread but the caller's
@@ -104,12 +100,15 @@ def main() -> None:
         kinds[name] = by_kind(forward(count), count)
         torch.set_num_threads(threads)
         together[name] = whole(forward(shared), shared)
-    model.unpack_weights().train()
-    setting = Setting("forward", (224, 224), 1, "float32", threads)
-    program = replace(spec_contender(hierarch.load("swin_tiny")), execution="compiled")
+    ours = spec_contender(hierarch.load("swin_tiny"))
+    program = replace(ours, execution="compiled")
+    image = Setting("forward", (224, 224), 1, "float32", threads)
+    step = replace(image, mode="training", batch=8)
+    timms = peer_contender("timm:swin_tiny_patch4_window7_224")
     shared_calls = {
-        f"forward, 1, compiled, {threads} threads": (prepared(program, setting), 1),
-        f"training step, 8, {threads} threads": (training, 8),
+        f"forward, 1, compiled, {threads} threads": (prepared(program, image), 1),
+        f"training step, 8, {threads} threads": (prepared(ours, step), 8),
+        f"timm's training step, 8, {threads} threads": (prepared(timms, step), 8),
     }
     for name, (call, count) in shared_calls.items():
         kinds[name] = by_kind(call, count)
