@@ -369,6 +369,22 @@ def test_patches_are_embedded_and_merged_in_strips(monkeypatch, size, threads, n
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("side", "sharing"), [(224, 1), (512, 2)])
+def test_a_map_is_shared_among_threads_throughout_or_not_at_all(monkeypatch, side, sharing):
+    # a second stage's own map of 512x512 would be too small, the one that it is made of is not
+    model = perturb(hierarch.build(tiny(stages=[{"dim": 64, "depth": 1}, {"dim": 64, "depth": 1}])))
+    images, before = noise(1, 3, side, side), torch.get_num_threads()
+    seen, each = [], streaming.each
+    monkeypatch.setattr(streaming, "each", lambda *call: seen.append(call[2]) or each(*call))
+    torch.set_num_threads(2)
+    try:
+        streamed(model, images)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {sharing}
+    assert len(seen) >= 4  # windows and their order, of each stage
+
+
 @pytest.mark.parametrize("seen", ["stem", "position_embedding", "drop", "stages.0", None])
 def test_an_embedded_image_is_written_over_unless_somebody_has_it(seen):
     model = perturb(hierarch.build(tiny(stages=[{"dim": 8, "depth": 2}])))
