@@ -1,7 +1,8 @@
 """Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
-thread, as each of several has of a batch, also with packed weights, and of a single image; on all
-threads, a compiled one of a single image, with frozen weights, and a training step of 8. What calls
-take on all threads, of as many images each, stands below. Prints a Markdown table.
+thread, as each of several has of a batch, also with packed weights, of a single image, and of a
+large one in bfloat16; on all threads, a compiled one of a single image, with frozen weights, and a
+training step of 8, also of Swin-Mixer-T/D24. What calls take on all threads, of as many images
+each, stands below. Prints a Markdown table.
 
 python benchmarks/operators.py
 """
@@ -27,6 +28,7 @@ from hierarch.bench.settings import Setting
 WARM_UP = 3
 CALLS = 5
 GOAL = 0.85
+MIXER = "mixer_tiny_d24"
 KINDS = {
     "linear layers and patches, and GELU in a forward pass's": "linear addmm mm convolution",
     "attention": "attention bmm baddbmm softmax",
@@ -101,18 +103,27 @@ def main() -> None:
         kinds[name] = by_kind(forward(count), count)
         torch.set_num_threads(threads)
         together[name] = whole(forward(shared), shared)
-    ours = spec_contender(hierarch.load("swin_tiny"))
+    ours, mixers = (spec_contender(hierarch.load(f"swin_{name}")) for name in ("tiny", MIXER))
     program = replace(ours, execution="compiled")
     image = Setting("forward", (224, 224), 1, "float32", threads)
     step = replace(image, mode="training", batch=8)
-    shared_calls = {
-        f"forward, 1, compiled, {threads} threads": (prepared(program, image), 1),
-        f"training step, 8, {threads} threads": (prepared(ours, step), 8),
-    }
-    for name, (call, count) in shared_calls.items():
-        kinds[name] = by_kind(call, count)
-        together[name] = whole(call, count)
-    names = [*(f"forward, {column}, 1 thread" for column in columns), *shared_calls]
+    settings = {
+        "forward, 1120², 1, bfloat16": (
+            ours, replace(image, size=(1120, 1120), dtype="bfloat16", threads=1)
+        ),
+        "forward, 1, compiled": (program, image),
+        "training step, 8": (ours, step),
+        "Swin-Mixer's training step, 256², 8": (mixers, replace(step, size=(256, 256))),
+    }  # fmt: skip
+    others = {}
+    for short, (contender, setting) in settings.items():
+        name = f"{short}, {setting.threads} thread{'s' * (setting.threads > 1)}"
+        call = prepared(contender, setting)
+        torch.set_num_threads(setting.threads)
+        others[name] = kinds[name] = by_kind(call, setting.batch)
+        torch.set_num_threads(threads)
+        together[name] = whole(call, setting.batch)
+    names = [*(f"forward, {column}, 1 thread" for column in columns), *others]
     print(f"| ms an image | {' | '.join(names)} |")
     print(f"| --- |{' --- |' * len(names)}")
     for row in dict.fromkeys([*KINDS, *chain(*kinds.values())]):
