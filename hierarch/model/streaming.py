@@ -58,7 +58,7 @@ def threads_of(x: Tensor) -> int:
     return threads_for(x.nbytes / (EACH * BYTES))
 
 
-def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int = 1, over: bool = False) -> Tensor:
+def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int, over: bool = False) -> Tensor:
     """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, without a
     gradient, by so many threads. The first one writes a new map, or `over` its input, the others
     over that."""
