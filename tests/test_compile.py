@@ -222,12 +222,46 @@ def test_what_the_compiler_is_told_of_its_gradients(shape, width):
 
 
 def as_large_as_the_attention_maps(graph, *, windows, tokens):
-    """Nodes of a graph, attention aside, that hold a number per window and pair of its tokens."""
-    nodes = [n for n in graph.nodes if n.op == "call_function"]
+    """Nodes of a graph that hold a number per window and pair of its tokens, and are not made of
+    queries and keys."""
+    attention, nodes = set(), []
+    for node in graph.nodes:
+        if "bmm" in str(node.target) or not attention.isdisjoint(node.all_input_nodes):
+            attention.add(node)
+        elif node.op == "call_function":
+            nodes.append(node)
     values = [n.meta.get("example_value", n.meta.get("val")) for n in nodes]
     tensors = [x for x in values if isinstance(x, torch.Tensor)]
     assert len(tensors) > 20
     return [x.shape for x in tensors if x.numel() >= windows * tokens**2]
+
+
+@newer_compiler
+@pytest.mark.parametrize(("window", "small"), [(7, True), ((5, 8), True), (12, True), (13, False)])
+def test_compiled_inference_attends_in_small_windows_by_two_products(window, small):
+    model, graphs = shifted_block("window_attention", window_size=window, shift_size=3), Graphs()
+    images = noise(2, 3, 75, 101)
+    compiled = torch.compile(model, backend=graphs, fullgraph=True)
+    with torch.no_grad():
+        assert_same(compiled(images), model(images))
+    assert_same(compiled(images), model(images))
+    found = [(calls_in(graph, "bmm"), calls_in(graph, "scaled_dot_product")) for graph in graphs]
+    assert found == [(8, 0) if small else (0, 4), (0, 4)]  # for each of four kinds of windows
+
+
+@newer_compiler
+@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (2, 2), (3, 3), (7, 4)])
+def test_a_program_takes_some_images_at_a_time_through_a_stage(monkeypatch, batch, parts):
+    model, graphs, seen = shifted_block("window_attention"), Graphs(), []
+    images = noise(batch, 3, 64, 48)
+    monkeypatch.setattr("hierarch.model.stage.PART", 16 * 12 * 8 * 4 if batch < 7 else 1)
+    compiled = torch.compile(model, backend=graphs, fullgraph=True)
+    with torch.no_grad():
+        assert_same(compiled(images), model(images))
+        model.stages[0].blocks[0].register_forward_hook(lambda *call: seen.append(len(call[2])))
+        assert_same(compiled(images), model(images))
+        assert seen == [batch, batch]
+    assert [linears_in(graph) for graph in graphs] == [1 + 4 * parts, 5]
 
 
 @newer_compiler

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import eager, is_hooked_inside, unwatched
+from hierarch.model.inference import compiles_inference, eager, is_hooked_inside, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
 from hierarch.model.onednn import is_onednns
 from hierarch.model.recomputing import recomputing_attention, trained_attention
 from hierarch.model.training import trains
+from hierarch.model.windows import is_known
 
 Masks = Sequence[tuple[int, Tensor | None]]
 """What is added to the logits, (1 or B, heads or 1, N, N or more), and for how many sequences."""
@@ -89,8 +90,11 @@ def _wants_products(q: Tensor, k: Tensor) -> bool:
     """Whether only the values count, and the attention maps are small, and faster made than not.
 
     torch's own attention is as slow in bfloat16 as in float32, and with a second thread nearly as
-    slow as with one; products are faster where the processor multiplies bfloat16, and shared.
+    slow as with one; products are faster where the processor multiplies bfloat16, and shared. A
+    program makes all maps of a layer at once, which then take as much memory as an MLP inside.
     """
+    if compiles_inference(q):
+        return is_known(k.shape[2] <= SHORT)
     return (
         unwatched(q)  # before any size is asked for: an export must not
         and is_onednns(q, k)

@@ -83,10 +83,15 @@ def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype is torch.float32 and compiled()
 
 
+def compiles_inference(x: Tensor) -> bool:
+    """Whether it does so for a CPU, in float32, where only the values count."""
+    return _compiled(x) and not torch.is_grad_enabled()
+
+
 def multiplies_itself(x: Tensor) -> bool:
     """Whether oneDNN's own operator is called for x: where torch runs each operator as it comes,
     or its compiler has the weights as constants, which it asks for."""
-    return unwatched(x) or (_compiled(x) and not torch.is_grad_enabled() and _freezes())
+    return unwatched(x) or (compiles_inference(x) and _freezes())
 
 
 def _freezes() -> bool:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hierarch.model.block import Block
-from hierarch.model.inference import is_hooked, is_hooked_inside
+from hierarch.model.inference import compiles_inference, is_hooked, is_hooked_inside
 from hierarch.model.streaming import streamed, threads_of
+from hierarch.model.windows import is_known
 from hierarch.spec.backbone import StagePlan
+
+PART = 2 * 56 * 56 * 96 * 4
+"""Bytes of a map that a program takes through a stage's blocks together, at least: two images of
+224x224 in Swin-T's first stage. Measured: what there is of more between two operators leaves the
+caches, and is memory that the system has to clear where one tensor has over 32 MiB."""
+MOST = 4
+"""Parts of a map."""
 
 
 class Stage(nn.Module):
@@ -47,6 +57,24 @@ class Stage(nn.Module):
             blocks = cast(list[Block], list(self.blocks))
             fresh = is_fresh(x, given, self.downsample, kept=not over)
             return streamed(blocks, x, threads=threads_of(given), over=fresh)
+        parts = self._parts(x)
+        if parts > 1:
+            return torch.cat([self._through(images) for images in x.tensor_split(parts)])
+        return self._through(x)
+
+    def _parts(self, x: Tensor) -> int:
+        """Into how many a program takes the images apart, of which each part goes through all
+        blocks alone. It is longer for each: hence no more than `MOST`."""
+        if self.training or not compiles_inference(x) or is_hooked_inside(self.blocks):
+            return 1
+
+        def are_enough(parts: int) -> bool:
+            size = prod(x.shape) * x.element_size()
+            return is_known(size >= parts * PART) and is_known(x.shape[0] >= parts)
+
+        return next(filter(are_enough, range(MOST, 1, -1)), 1)
+
+    def _through(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             if self.grad_checkpointing == "block" and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
