@@ -1,10 +1,17 @@
-"""The command line, run in the tests' own process."""
+"""What every test has: the same random numbers, and the command line in its own process."""
 
 import sys
 
 import pytest
+import torch
 
 from hierarch.cli import main
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """A test's weights do not depend on which tests came before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

@@ -74,9 +74,10 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
     ]
     if eager(q) and any(mask is not None and mask.requires_grad for _, mask in added):
         return recomputing_attention(qkv, cast(Sequence[tuple[int, Tensor]], added), scale)
+    if _wants_products(q, k):
+        return _in_two_products(q, k, v, added, scale)
     # four dimensions: with five, torch takes the slow path, and ONNX refuses
-    multiply = _in_two_products if _wants_products(q, k) else F.scaled_dot_product_attention
-    attend = partial(multiply, scale=scale)
+    attend = partial(F.scaled_dot_product_attention, scale=scale)
     if len(added) == 1:
         return attend(q, k, v, attn_mask=added[0][1])
     counts = [count for count, _ in added]
@@ -103,17 +104,24 @@ def _wants_products(q: Tensor, k: Tensor) -> bool:
     )
 
 
-def _in_two_products(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float | None
-) -> Tensor:
+def _in_two_products(q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None) -> Tensor:
     """(B, heads, N, d) each -> (B, heads, N, d): softmax(q kᵀ scale + mask) v, with what is
     between the two matrix multiplications in float32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
     logits = torch.bmm(queries, keys.mT).view(*q.shape[:3], -1).float()
-    if attn_mask is None:
-        logits *= scale
-    else:
-        torch.add(attn_mask.float(), logits, alpha=scale, out=logits)
-    attended = logits.softmax(-1).to(v.dtype).flatten(0, 1)
+    attended = _masked(logits, masks, scale).softmax(-1).to(v.dtype).flatten(0, 1)
     return torch.bmm(attended, values).view(q.shape)
+
+
+def _masked(logits: Tensor, masks: Masks, scale: float) -> Tensor:
+    """(B, heads, N, N): logits, scaled and masked; they are written over, but in a program."""
+    over = eager(logits)
+    parts = []
+    for part, (_, mask) in zip(torch.split(logits, [n for n, _ in masks]), masks, strict=True):
+        out = part if over else None
+        if mask is None:
+            parts.append(torch.mul(part, scale, out=out))
+        else:
+            parts.append(torch.add(mask.float(), part, alpha=scale, out=out))
+    return logits if over else torch.cat(parts)
