@@ -1,5 +1,5 @@
-"""What a GPU asks for, checked without one: on the meta device. What needs one is checked where there
-is one."""
+"""What a GPU asks for, checked without one: on the meta device. What needs one is checked where
+there is one."""
 
 from __future__ import annotations
 
