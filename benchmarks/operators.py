@@ -81,28 +81,23 @@ def at_the_goal() -> float:
 
 
 def main() -> None:
-    model = hierarch.build("swin_tiny").eval()
     threads = torch.get_num_threads()
     images = torch.randn(max(8, 4 * threads), 3, 224, 224)
+    plain, packed = (hierarch.build("swin_tiny").eval() for _ in range(2))
+    packed.pack_weights()
 
-    def forward(count: int) -> Callable[[], object]:
+    def forward(model: torch.nn.Module, count: int) -> Callable[[], object]:
         def call() -> None:
             with torch.inference_mode():
                 model(images[:count])
 
         return call
 
-    columns = {"4 images": (4, 4 * threads), "4, packed": (4, 4 * threads), "1, packed": (1, 1)}
-    kinds, goal, alone, together = {}, {}, {}, {}
-    for name, (count, shared) in columns.items():
-        if "packed" in name:
-            model.pack_weights()
-        torch.set_num_threads(1)  # the profiler sees no thread but the caller's
-        alone[name] = whole(forward(count), count)
-        goal[name] = at_the_goal()
-        kinds[name] = by_kind(forward(count), count)
-        torch.set_num_threads(threads)
-        together[name] = whole(forward(shared), shared)
+    columns = {
+        "4 images": (plain, 4, 4 * threads),
+        "4, packed": (packed, 4, 4 * threads),
+        "1, packed": (packed, 1, 1),
+    }
     ours, mixers = (spec_contender(hierarch.load(f"swin_{name}")) for name in ("tiny", MIXER))
     program = replace(ours, execution="compiled")
     image = Setting("forward", (224, 224), 1, "float32", threads)
@@ -115,14 +110,34 @@ def main() -> None:
         "training step, 8": (ours, step),
         "Swin-Mixer's training step, 256², 8": (mixers, replace(step, size=(256, 256))),
     }  # fmt: skip
-    others = {}
-    for short, (contender, setting) in settings.items():
-        name = f"{short}, {setting.threads} thread{'s' * (setting.threads > 1)}"
-        call = prepared(contender, setting)
-        torch.set_num_threads(setting.threads)
-        others[name] = kinds[name] = by_kind(call, setting.batch)
-        torch.set_num_threads(threads)
-        together[name] = whole(call, setting.batch)
+    others = {
+        f"{short}, {setting.threads} thread{'s' * (setting.threads > 1)}": (
+            prepared(contender, setting), setting
+        )
+        for short, (contender, setting) in settings.items()
+    }  # fmt: skip
+
+    # on all threads first: torch's own attention is slower once their number has been set
+    together = {
+        name: whole(forward(model, shared), shared) for name, (model, _, shared) in columns.items()
+    }
+    together |= {name: whole(call, setting.batch) for name, (call, setting) in others.items()}
+    found = {
+        name: by_kind(call, setting.batch)
+        for name, (call, setting) in others.items()
+        if setting.threads == threads
+    }
+    torch.set_num_threads(1)  # the profiler sees no thread but the caller's
+    alone, goal = {}, {}
+    for name, (model, count, _) in columns.items():
+        alone[name] = whole(forward(model, count), count)
+        goal[name] = at_the_goal()
+        found[name] = by_kind(forward(model, count), count)
+    for name, (call, setting) in others.items():
+        if name not in found:
+            found[name] = by_kind(call, setting.batch)
+
+    kinds = {name: found[name] for name in together}
     names = [*(f"forward, {column}, 1 thread" for column in columns), *others]
     print(f"| ms an image | {' | '.join(names)} |")
     print(f"| --- |{' --- |' * len(names)}")

@@ -370,6 +370,11 @@ def test_threads_are_set_while_it_runs_and_put_back(monkeypatch):
     assert torch.get_num_threads() == before
 
 
+def test_threads_are_not_set_where_there_are_as_many(monkeypatch):
+    monkeypatch.delattr(torch, "set_num_threads")
+    assert benchmark().threads == torch.get_num_threads()
+
+
 def test_specs_of_one_name_are_told_apart():
     spec = tiny(head={"num_classes": 10}, input_size=32)
     report = hierarch.benchmark([spec, spec], memory=False, rounds=1, gemm_side=0)

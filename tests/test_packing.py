@@ -8,15 +8,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import (
-    assert_same_to_scale,
-    newer_compiler,
-    noise,
-    perturb,
-    shallow,
-    shifted_block,
-    tiny,
-)
+from helpers import assert_same_to_scale, newer_compiler, noise, perturb, shallow, tiny
 
 import hierarch
 from hierarch.model import inference
@@ -234,24 +226,6 @@ def test_a_program_with_frozen_weights_calls_oneDNN_itself(packs):
         assert_close(logits(torch.compile(model, backend=backend, fullgraph=True)), wanted)
     assert "mkldnn._linear_pointwise.default" in seen
     assert not [name for name in seen if "hierarch" in name]
-
-
-@newer_compiler
-def test_a_program_with_frozen_weights_has_masks_as_constants():
-    from torch._inductor import config
-    from torch._inductor.utils import run_and_get_code
-
-    model = shifted_block("window_attention")
-    images = noise(1, 3, 64, 48)
-    written = {}
-    with torch.no_grad():
-        for freezes in (False, True):
-            with config.patch(freezing=freezes):
-                found, code = run_and_get_code(torch.compile(model, fullgraph=True), images)
-            assert_close(found, model(images))
-            written[freezes] = "".join(code)
-            torch.compiler.reset()
-    assert ["xor" in code for code in written.values()] == [True, False]
 
 
 def test_autocast_multiplies_in_its_own_type():

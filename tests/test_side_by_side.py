@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -78,6 +80,41 @@ def test_nobody_elses_number_of_threads_changes(threads):
     new.start()
     new.join()
     assert [torch.get_num_threads(), *found] == [2, 2]
+
+
+MKLS = """
+import ctypes
+
+import torch
+
+from hierarch.model.side_by_side import each
+
+mkl = ctypes.CDLL(torch._C.__file__)
+if not hasattr(mkl, "mkl_serv_get_dynamic"):
+    print("none")
+    raise SystemExit
+
+
+def state():
+    of_thread = mkl.MKL_Set_Num_Threads_Local(0)  # returns what it was
+    mkl.MKL_Set_Num_Threads_Local(of_thread)
+    return mkl.mkl_serv_get_dynamic(), of_thread
+
+
+before = state()
+inside = each(lambda item: (torch.get_num_threads(), state()[1]), [1, 2], 2)
+after = state()
+torch.set_num_threads(torch.get_num_threads())
+print(before == after, set(inside), before[0], state()[0])
+"""
+
+
+def test_mkl_is_left_as_it_was():
+    command = [sys.executable, "-c", MKLS]
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    if ran.stdout.strip() == "none":
+        pytest.skip("torch has no MKL here, or not inside it")
+    assert ran.stdout.strip() == "True {(1, 1)} 1 0"  # the 0 where torch itself was asked
 
 
 def test_subnormal_numbers_are_0_in_the_threads_and_nowhere_else(threads):

@@ -13,7 +13,7 @@ import torch
 from hierarch.bench.calls import prepared
 from hierarch.bench.contenders import Contender, check_can, peer_contender, spec_contender
 from hierarch.bench.gemm import gemm_macs, multiplications, share
-from hierarch.bench.machine import processor
+from hierarch.bench.machine import processor, threads_of_torch
 from hierarch.bench.memory import Peak, peak
 from hierarch.bench.settings import Setting, settings, whole
 from hierarch.bench.timing import WARMUP, interleaved, ratio
@@ -96,12 +96,8 @@ def benchmark(
         contenders
     )
     options = _Options(rounds, memory, gemm_side, clock, _Steps(steps * len(planned), advance))
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(planned[0].threads)
+    with threads_of_torch(planned[0].threads):
         measured = tuple(_measured(contenders, setting, options) for setting in planned)
-    finally:
-        torch.set_num_threads(before)
     return BenchReport(
         device=torch.cuda.get_device_name() if device == "cuda" else processor(),
         threads=planned[0].threads,

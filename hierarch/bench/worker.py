@@ -21,6 +21,7 @@ import torch
 
 from hierarch.bench.calls import prepared
 from hierarch.bench.contenders import Contender, contender
+from hierarch.bench.machine import threads_of_torch
 from hierarch.bench.memory import Peak
 from hierarch.bench.settings import Setting
 
@@ -41,16 +42,16 @@ def main() -> None:
 def answer(request: Mapping[str, Any]) -> Peak:
     fields = request["setting"]
     setting = Setting(**{**fields, "size": tuple(fields["size"])})
-    torch.set_num_threads(setting.threads)
     who = contender(request["origin"], request["execution"])
     if setting.device == "cpu" and (why := unavailable()):
         return Peak(None, why)
-    if who.execution in ("eager", "packed"):
-        _load_libraries(who, setting)
-    call = prepared(who, setting)
-    if who.execution == "compiled":
-        call()  # the compiler's own memory is no part of the call's
-    return Peak(above(call, setting.device))
+    with threads_of_torch(setting.threads):
+        if who.execution in ("eager", "packed"):
+            _load_libraries(who, setting)
+        call = prepared(who, setting)
+        if who.execution == "compiled":
+            call()  # the compiler's own memory is no part of the call's
+        return Peak(above(call, setting.device))
 
 
 def _load_libraries(who: Contender, setting: Setting) -> None:

@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.inference import compiles_inference, eager, is_hooked_inside, unwatched
+from hierarch.model.inference import eager, is_hooked_inside, unwatched
 from hierarch.model.layers import Linear
 from hierarch.model.masks import fitted
 from hierarch.model.onednn import is_onednns
 from hierarch.model.recomputing import recomputing_attention, trained_attention
 from hierarch.model.training import trains
-from hierarch.model.windows import is_known
 
 Masks = Sequence[tuple[int, Tensor | None]]
 """What is added to the logits, (1 or B, heads or 1, N, N or more), and for how many sequences."""
@@ -24,8 +23,6 @@ Masks = Sequence[tuple[int, Tensor | None]]
 
 ELEMENTS = 1 << 21
 """Of the attention maps that are made at once, at most: 8 MiB in float32."""
-SHORT = 144
-"""Tokens of a sequence up to which several threads are faster with them, in windows of 12x12."""
 
 
 class SelfAttention(nn.Module):
@@ -74,10 +71,9 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
     ]
     if eager(q) and any(mask is not None and mask.requires_grad for _, mask in added):
         return recomputing_attention(qkv, cast(Sequence[tuple[int, Tensor]], added), scale)
-    if _wants_products(q, k):
-        return _in_two_products(q, k, v, added, scale)
     # four dimensions: with five, torch takes the slow path, and ONNX refuses
-    attend = partial(F.scaled_dot_product_attention, scale=scale)
+    multiply = _in_two_products if _wants_products(q, k) else F.scaled_dot_product_attention
+    attend = partial(multiply, scale=scale)
     if len(added) == 1:
         return attend(q, k, v, attn_mask=added[0][1])
     counts = [count for count, _ in added]
@@ -88,40 +84,27 @@ def attention(qkv: Tensor | Sequence[Tensor], masks: Masks, scale: float | None 
 
 
 def _wants_products(q: Tensor, k: Tensor) -> bool:
-    """Whether only the values count, and the attention maps are small, and faster made than not.
-
-    torch's own attention is as slow in bfloat16 as in float32, and with a second thread nearly as
-    slow as with one; products are faster where the processor multiplies bfloat16, and shared. A
-    program makes all maps of a layer at once: N / (4 d) of what an MLP's hidden layer takes.
-    """
-    if compiles_inference(q):
-        return is_known(k.shape[2] <= SHORT)
+    """Whether only the values count, and the attention maps are small, and faster made than not:
+    torch's own attention is as slow in bfloat16 as in float32."""
     return (
         unwatched(q)  # before any size is asked for: an export must not
+        and q.dtype is torch.bfloat16
         and is_onednns(q, k)
-        and (q.dtype is torch.bfloat16 or (torch.get_num_threads() > 1 and k.shape[2] <= SHORT))
         and q.shape[:3].numel() * k.shape[2] <= ELEMENTS
     )
 
 
-def _in_two_products(q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None) -> Tensor:
+def _in_two_products(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float | None
+) -> Tensor:
     """(B, heads, N, d) each -> (B, heads, N, d): softmax(q kᵀ scale + mask) v, with what is
     between the two matrix multiplications in float32."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
     logits = torch.bmm(queries, keys.mT).view(*q.shape[:3], -1).float()
-    attended = _masked(logits, masks, scale).softmax(-1).to(v.dtype).flatten(0, 1)
+    if attn_mask is None:
+        logits *= scale
+    else:
+        torch.add(attn_mask.float(), logits, alpha=scale, out=logits)
+    attended = logits.softmax(-1).to(v.dtype).flatten(0, 1)
     return torch.bmm(attended, values).view(q.shape)
-
-
-def _masked(logits: Tensor, masks: Masks, scale: float) -> Tensor:
-    """(B, heads, N, N): logits, scaled and masked; they are written over, but in a program."""
-    over = eager(logits)
-    parts = []
-    for part, (_, mask) in zip(torch.split(logits, [n for n, _ in masks]), masks, strict=True):
-        out = part if over else None
-        if mask is None:
-            parts.append(torch.mul(part, scale, out=out))
-        else:
-            parts.append(torch.add(mask.float(), part, alpha=scale, out=out))
-    return logits if over else torch.cat(parts)

@@ -136,22 +136,11 @@ def shift_mask(
 
     def apart(n: int, size: int, moved: int) -> Tensor:
         """(n, size, size): whether two positions of a window come from different ends."""
-        if is_zero(moved):
-            return torch.zeros(n, size, size, dtype=torch.bool, device=device)
-        end = _places(size, device) >= size - moved
-        last = _places(n, device) == n - 1
+        end = torch.arange(size, device=device) >= size - moved
+        last = torch.arange(n, device=device) == n - 1
         return last[:, None, None] & (end[:, None] ^ end[None, :])
 
     rows, columns = map(apart, windows, window, shift)
     either = rows[:, None, :, None, :, None] | columns[None, :, None, :, None, :]
     count, size = tokens(windows), tokens(window)
     return (either.to(dtype) * OTHER_REGION).reshape(count, 1, size, size)
-
-
-def _places(count: int, device: torch.device | str) -> Tensor:
-    """0 to count - 1: for torch's compiler, on a CPU, as numbers of which it can make a constant
-    together with weights that are. What it does not know beforehand, it works out for each logit.
-    """
-    if compiled() and torch.device(device).type == "cpu":
-        return torch.tensor(list(range(count)))
-    return torch.arange(count, device=device)

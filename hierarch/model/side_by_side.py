@@ -6,11 +6,13 @@ Here they wait once at the end of a batch, whose images are shared, or of a bloc
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
@@ -98,9 +100,30 @@ def _started(threads: int) -> ThreadPoolExecutor:
         torch.set_flush_denormal(True)
         all_there.wait()
 
-    pool = ThreadPoolExecutor(threads, "hierarch", initializer=start)
-    for _ in range(threads):
-        pool.submit(int)
-    all_there.wait()
-    torch.set_num_threads(threads)  # the process's number again; the pool's threads keep theirs
+    with _mkl_as_it_was():
+        pool = ThreadPoolExecutor(threads, "hierarch", initializer=start)
+        for _ in range(threads):
+            pool.submit(int)
+        all_there.wait()
+        # the process's number again, by a thread that ends: the caller's own, and the pool's, stay
+        with ThreadPoolExecutor(1) as once:
+            once.submit(torch.set_num_threads, threads).result()
     return pool
+
+
+@contextmanager
+def _mkl_as_it_was() -> Iterator[None]:
+    """Undoes what torch.set_num_threads does to MKL for the whole process, where torch has one.
+
+    After it MKL would share even a multiplication that one of several threads asks for, and torch's
+    own attention take half as long again.
+    """
+    library = ctypes.CDLL(torch._C.__file__)
+    try:
+        is_dynamic, set_dynamic = library.mkl_serv_get_dynamic, library.MKL_Set_Dynamic
+    except AttributeError:
+        yield
+        return
+    before = is_dynamic()
+    yield
+    set_dynamic(before)

@@ -6,6 +6,7 @@ between the two, its window goes through norm, mixer, residual, norm, MLP and re
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hierarch.model.by_size import ENTRIES
 from hierarch.model.cut import Cut, Kind, Order, within
 from hierarch.model.gathering import write
 from hierarch.model.inference import is_hooked_inside, unwatched
 from hierarch.model.side_by_side import each, threads_for
-from hierarch.spec.base import Pair, ceil_div
+from hierarch.spec.base import Pair, ceil_div, tokens
 
 if TYPE_CHECKING:
     from hierarch.model.block import Block
@@ -36,6 +38,9 @@ EACH = 1.25
 """Such tiles that a map has for each thread of ours, at least. With fewer, more is lost than won:
 torch's own threads go on waiting for work for some milliseconds, in the way of ours.
 """
+KEPT = 1 << 14
+"""Tokens of the maps whose order is kept, at most: for a few images it takes a hundredth of their
+time to work out, and as many as are kept need 8 MiB."""
 
 Tile = tuple[Tensor, list[tuple[Kind, int]]]
 """(windows, size): the tokens of windows, and how many there are of each kind."""
@@ -67,11 +72,21 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int, over: bool = F
     out = rows if over else None
     cuts = [cast(WindowMixer, block.mixer).cut((height, width)) for block in blocks]
     different = list(dict.fromkeys(cuts))
-    found = each(lambda cut: cut.order(batch), different, threads)
+    found = each(functools.partial(_order, batch), different, threads)
     orders = dict(zip(different, found, strict=True))
     for block, cut in zip(blocks, cuts, strict=True):
         rows = out = _through(block, rows, out, cut, orders[cut], threads)
     return rows.view(x.shape)
+
+
+def _order(batch: int, cut: Cut) -> Order:
+    kept = batch * cut.count * tokens(cut.window) <= KEPT
+    return _kept_order(batch, cut) if kept else cut.order(batch)
+
+
+@functools.lru_cache(ENTRIES)
+def _kept_order(batch: int, cut: Cut) -> Order:
+    return cut.order(batch)
 
 
 def _through(
