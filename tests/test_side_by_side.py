@@ -14,6 +14,7 @@ from helpers import noise, perturb, tiny
 
 import hierarch
 from hierarch.model import backbone
+from hierarch.model import side_by_side as side_by_side_module
 from hierarch.model.side_by_side import each, side_by_side
 
 HEAD = {"num_classes": 5}
@@ -71,7 +72,11 @@ def test_the_result_is_that_of_each_image_alone(threads, shared, mode, head, bat
     assert shared == []
 
 
-def test_nobody_elses_number_of_threads_changes(threads):
+@pytest.mark.parametrize("can_be_asked", [True, False])
+def test_nobody_elses_number_of_threads_changes(threads, monkeypatch, can_be_asked):
+    monkeypatch.setattr(side_by_side_module, "_pools", {})
+    if not can_be_asked:
+        monkeypatch.setattr(side_by_side_module, "_for_this_thread", lambda: None)
     model = perturb(hierarch.build(tiny(head=HEAD)))
     with torch.no_grad():
         model(noise(4, 3, 32, 32))
@@ -80,10 +85,12 @@ def test_nobody_elses_number_of_threads_changes(threads):
     new.start()
     new.join()
     assert [torch.get_num_threads(), *found] == [2, 2]
+    assert set(each(lambda item: torch.get_num_threads(), [1, 2], threads)) == {1}
 
 
 MKLS = """
 import ctypes
+import threading
 
 import torch
 
@@ -103,6 +110,9 @@ def state():
 
 before = state()
 inside = each(lambda item: (torch.get_num_threads(), state()[1]), [1, 2], 2)
+new = threading.Thread(target=torch.get_num_threads)  # takes over what was set, if it was
+new.start()
+new.join()
 after = state()
 torch.set_num_threads(torch.get_num_threads())
 print(before == after, set(inside), before[0], state()[0])

@@ -10,9 +10,8 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
@@ -92,38 +91,40 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def _started(threads: int) -> ThreadPoolExecutor:
     all_there = threading.Barrier(threads + 1)
+    use_one = _for_this_thread() or torch.set_num_threads
 
     def start() -> None:
         torch.get_num_threads()  # a thread takes over the process's number when it is first asked
-        torch.set_num_threads(1)
+        use_one(1)
         # a mask of -100 makes subnormal numbers in a softmax, with which processors are slow
         torch.set_flush_denormal(True)
         all_there.wait()
 
-    with _mkl_as_it_was():
-        pool = ThreadPoolExecutor(threads, "hierarch", initializer=start)
-        for _ in range(threads):
-            pool.submit(int)
-        all_there.wait()
-        # the process's number again, by a thread that ends: the caller's own, and the pool's, stay
-        with ThreadPoolExecutor(1) as once:
-            once.submit(torch.set_num_threads, threads).result()
+    pool = ThreadPoolExecutor(threads, "hierarch", initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    all_there.wait()
+    if use_one is torch.set_num_threads:
+        use_one(threads)  # the process's number again; the pool's threads keep theirs
     return pool
 
 
-@contextmanager
-def _mkl_as_it_was() -> Iterator[None]:
-    """Undoes what torch.set_num_threads does to MKL for the whole process, where torch has one.
+def _for_this_thread() -> Callable[[int], None] | None:
+    """torch.set_num_threads for the calling thread alone, where torch's libraries can be asked.
 
-    After it MKL would share even a multiplication that one of several threads asks for, and torch's
-    own attention take half as long again.
+    torch's own would also have MKL, for the whole process, share what each of torch's threads
+    multiplies: its attention, for one, takes half as long again then.
     """
     library = ctypes.CDLL(torch._C.__file__)
-    try:
-        is_dynamic, set_dynamic = library.mkl_serv_get_dynamic, library.MKL_Set_Dynamic
-    except AttributeError:
-        yield
-        return
-    before = is_dynamic()
-    yield
-    set_dynamic(before)
+    names = ["omp_set_num_threads"]
+    if torch._C.has_mkl:
+        names.append("MKL_Set_Num_Threads_Local")
+    if not all(hasattr(library, name) for name in names):
+        return None
+    setters = [getattr(library, name) for name in names]
+
+    def use(count: int) -> None:
+        for setter in setters:
+            setter(count)
+
+    return use
