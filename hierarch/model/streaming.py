@@ -29,7 +29,8 @@ TileSize = int | Literal["auto"] | None
 """How many tokens go through a block together, about; "auto": as many as are of `BYTES`; None: all
 of the map, and not by this way."""
 BYTES = 40 * 7 * 7 * 96 * 4
-"""Of a map that go through a block together: 40 windows of 7x7 at Swin-T's first width in float32.
+"""Of a map that go through a block together, for each thread that works on them: 40 windows of 7x7
+at Swin-T's first width in float32.
 
 Measured: what a tile holds at once in the widest place, an MLP's hidden layer, then stays near the
 cores, and a matrix multiplication has rows enough to run at its full speed.
@@ -118,8 +119,15 @@ def _through(
     tile = of_bytes if block.tile == "auto" else block.tile or len(rows)
     count = order[0].numel() / tile
     threads = threads if 2 * count >= threads else 1
+    if block.tile == "auto":
+        count /= _sharing(threads)
     each(run, _tiles(order, _shared(count, threads)), threads)
     return rows if out is None else out
+
+
+def _sharing(threads: int) -> int:
+    """Of torch's own threads, how many work on one tile, each with a part of it in its cache."""
+    return torch.get_num_threads() if threads == 1 else 1
 
 
 def _shared(count: float, threads: int) -> int:
@@ -147,7 +155,7 @@ def in_strips(module: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, hei
         return run(x)
     rows = ceil_div(x.shape[1], height)
     threads = threads_of(x)
-    strips = min(rows, _shared(x.nbytes / BYTES, threads))
+    strips = min(rows, _shared(x.nbytes / BYTES / _sharing(threads), threads))
     stops = [rows * i // strips for i in range(strips + 1)]
     out: Tensor | None = None
     lock = threading.Lock()
