@@ -7,6 +7,16 @@ import torch
 
 from hierarch.cli import main
 
+OF_OTHERS = {"test_compile.py", "test_complexity.py", "test_export.py", "test_peers.py"}
+"""Tests that run torch's compiler and fvcore nearly all the time: to see what they cover takes half
+as long again, and the others run what is ours."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in OF_OTHERS:
+            item.add_marker("no_cover")
+
 
 @pytest.fixture(autouse=True)
 def seeded():
