@@ -76,7 +76,7 @@ def test_the_result_is_that_of_each_image_alone(threads, shared, mode, head, bat
 def test_nobody_elses_number_of_threads_changes(threads, monkeypatch, can_be_asked):
     monkeypatch.setattr(side_by_side_module, "_pools", {})
     if not can_be_asked:
-        monkeypatch.setattr(side_by_side_module, "_for_this_thread", lambda: None)
+        monkeypatch.setattr(side_by_side_module, "_uses_one", lambda: False)
     model = perturb(hierarch.build(tiny(head=HEAD)))
     with torch.no_grad():
         model(noise(4, 3, 32, 32))

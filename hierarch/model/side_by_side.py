@@ -90,12 +90,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _started(threads: int) -> ThreadPoolExecutor:
-    all_there = threading.Barrier(threads + 1)
-    use_one = _for_this_thread() or torch.set_num_threads
+    all_there, all_told = threading.Barrier(threads + 1), threading.Event()
 
     def start() -> None:
         torch.get_num_threads()  # a thread takes over the process's number when it is first asked
-        use_one(1)
+        if not _uses_one():
+            torch.set_num_threads(1)
+            all_told.set()
         # a mask of -100 makes subnormal numbers in a softmax, with which processors are slow
         torch.set_flush_denormal(True)
         all_there.wait()
@@ -104,27 +105,21 @@ def _started(threads: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(int)
     all_there.wait()
-    if use_one is torch.set_num_threads:
-        use_one(threads)  # the process's number again; the pool's threads keep theirs
+    if all_told.is_set():
+        torch.set_num_threads(threads)  # the process's number again; the pool's threads keep theirs
     return pool
 
 
-def _for_this_thread() -> Callable[[int], None] | None:
-    """torch.set_num_threads for the calling thread alone, where torch's libraries can be asked.
+def _uses_one() -> bool:
+    """Has the calling thread use no other in torch; False where torch's libraries cannot be asked.
 
-    torch's own would also have MKL, for the whole process, share what each of torch's threads
-    multiplies: its attention, for one, takes half as long again then.
+    torch.set_num_threads would also have MKL, for the whole process, share what each of torch's
+    threads multiplies: its attention, for one, takes half as long again then.
     """
     library = ctypes.CDLL(torch._C.__file__)
-    names = ["omp_set_num_threads"]
-    if torch._C.has_mkl:
-        names.append("MKL_Set_Num_Threads_Local")
-    if not all(hasattr(library, name) for name in names):
-        return None
-    setters = [getattr(library, name) for name in names]
-
-    def use(count: int) -> None:
-        for setter in setters:
-            setter(count)
-
-    return use
+    setters = ["omp_set_num_threads"] + ["MKL_Set_Num_Threads_Local"] * torch._C.has_mkl
+    if not all(hasattr(library, name) for name in setters):
+        return False
+    for name in setters:
+        getattr(library, name)(1)
+    return torch.get_num_threads() == 1  # not so where another OpenMP was loaded before torch's
