@@ -121,6 +121,25 @@ def test_the_number_of_threads_changes_nothing(model):
     assert_close(*results)
 
 
+@pytest.mark.parametrize(
+    ("torchs", "ours", "tile", "count"),
+    [(1, 1, "auto", 8), (2, 1, "auto", 4), (2, 2, "auto", 8), (2, 1, 32, 8)],
+)
+def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
+    monkeypatch, torchs, ours, tile, count
+):
+    block = hierarch.build(tiny("window_attention")).eval().stages[0].blocks[0]
+    x, seen, original = noise(1, 16, 16, block.norm1.weight.numel()), [], streaming._tiles
+    block.tile = tile
+    monkeypatch.setattr(streaming, "BYTES", x.nbytes // 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
+    monkeypatch.setattr(streaming, "_tiles", lambda *of: seen.append(of[1]) or original(*of))
+    monkeypatch.setattr(streaming, "each", lambda run, items, threads: list(map(run, items)))
+    with torch.no_grad():
+        streaming.streamed([block], x, threads=ours)
+    assert seen == [count]
+
+
 @pytest.mark.parametrize("small", [True, False])
 def test_how_a_map_is_cut_is_worked_out_once_where_it_is_small(model, monkeypatch, small):
     made, original = [], Cut.order
