@@ -679,10 +679,12 @@ def results(**settings):
 
 
 def test_the_page_says_which_goals_are_reached_and_which_are_not(suite):
+    packed = fake("a", 1.0)
+    packed["settings"][0]["rows"] += fake("a", 1.25, execution="packed")["settings"][0]["rows"][:1]
     text = suite.page.page(
         results(
             forward_batch8=[fake("a", 2.0)],
-            forward_batch1=[fake("a", 2.0), fake("b", 1.0)],
+            forward_batch1=[fake("a", 2.0), packed],
             forward_1120=[fake("a", 2.0, memory=200)],
             training_batch8=[fake("a", 2.0)],
             gemm_share=[fake("a", 1.0, share=0.9)],
@@ -693,8 +695,11 @@ def test_the_page_says_which_goals_are_reached_and_which_are_not(suite):
     table = [line for line in summary.splitlines() if line.count("|") == 6][2:]
     assert [line.split(" | ")[2:] for line in table] == [
         ["≤ 0.80", "0.500", "yes |"],
+        ["≤ 0.80", "not measured", "- |"],
         ["≤ 0.90", "1.000", "**no** |"],
+        ["≤ 0.90", "0.800", "yes |"],
         ["≤ 0.70", "0.500", "yes |"],
+        ["≤ 0.70", "not measured", "- |"],
         ["≤ 0.25", "0.200", "yes |"],
         ["≤ 0.85", "0.500", "yes |"],
         ["≤ 0.75", "not measured", "- |"],
