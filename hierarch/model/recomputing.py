@@ -154,14 +154,14 @@ class _SelfAttention(torch.autograd.Function):
     ) -> Tensor:
         (wide, wide_bias, narrow, narrow_bias), masks = tensors[:4], tensors[4:]
         ctx.heads, ctx.counts = heads, counts
-        kept, out = [], []
+        kept, out = [], x.new_empty(x.shape)
         for i, tile, part in _tiles(x, counts, masks):
             kept.append(onednn_linear(x[tile], wide, wide_bias))
             q, k, v = _split(kept[-1], heads)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=masks[i][part].detach())
-            out.append(onednn_linear(_joined(mixed), narrow, narrow_bias))
+            out[tile] = onednn_linear(_joined(mixed), narrow, narrow_bias)
         ctx.save_for_backward(x, *tensors, *kept)
-        return torch.cat(out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Grads:

@@ -81,13 +81,13 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.Module, act: nn.Module, *weights: Tensor) -> Tensor:
         w1, b1, w2, b2, *_ = weights
-        hidden, out = [], []
-        for part in _tiles(x):
+        hidden, out = [], x.new_empty(x.shape)
+        for part, into in zip(_tiles(x), _tiles(out), strict=True):
             hidden.append(onednn_linear(norm(part), w1, b1))
-            out.append(onednn_linear(act(hidden[-1]), w2, b2))
+            into.copy_(onednn_linear(act(hidden[-1]), w2, b2))
         ctx.norm, ctx.act = norm, act
         ctx.save_for_backward(x, *weights, *hidden)
-        return torch.cat(out).view(x.shape)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Grads:
@@ -100,7 +100,7 @@ class _Mlp(torch.autograd.Function):
             return dx, None, None, *rest
         sums = Sums(weights)
         # in order in memory, whatever x is: else its tiles would be copies of it
-        dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+        dx = x.new_empty(x.shape)
         for part, held, back, into in zip(_tiles(x), hidden, _tiles(grad), _tiles(dx), strict=True):
             activated, of_act = _again(ctx.act, held)
             sums.add_linear(2, back, activated)
