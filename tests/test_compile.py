@@ -94,8 +94,9 @@ def keeping(graphs):
 @pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention", "window_mlp"])
 def test_one_program_serves_all_sizes_of_several_windows(mixer):
     regular = {"type": mixer, "head_dim": 4, "window_size": 7}
-    spec = tiny(head=HEAD) | {"mixer": [regular, regular | {"shift_size": 3}]}
-    spec["stages"] = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 2}]
+    shifted = regular | {"shift_size": 3}
+    spec = tiny(head=HEAD) | {"mixer": [regular, shifted]}
+    spec["stages"] = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1, "mixer": shifted}]
     model, graphs = perturb(hierarch.build(spec)), Graphs()
     compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)
     several = [(384, 512), (224, 224), (256, 256), (320, 320), (64, 96), (736, 1312)]
@@ -111,7 +112,7 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
 @newer_compiler
 def test_one_step_serves_all_sizes():
     entry = {"type": "window_attention", "head_dim": 4, "window_size": 4, "shift_size": 2}
-    spec = tiny(stages=STAGES[:1], head=HEAD) | {"mixer": entry}
+    spec = tiny(stages=[{"dim": 8, "depth": 1}], head=HEAD) | {"mixer": entry}
     model = perturb(hierarch.build(spec))
     compiled = torch.compile(model, fullgraph=True)  # by inductor: it lays out what a step keeps
     for batch, height, width in [(2, 64, 96), (3, 80, 112)]:

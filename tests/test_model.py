@@ -82,9 +82,9 @@ def test_no_stage_is_built_after_the_last_output():
 
 
 def test_forward_is_features_then_head(classifier):
-    images = noise(2, 3, 40, 56)
+    images = noise(1, 3, 40, 56)
     features = classifier.forward_features(images)
-    assert features.shape == (2, 3, 4, 24)
+    assert features.shape == (1, 3, 4, 24)
     same(classifier.forward_head(features), classifier(images))
     pooled = classifier.forward_head(features, pre_logits=True)
     same(pooled, features.mean((1, 2)))
@@ -226,10 +226,11 @@ def test_what_is_not_decayed_are_parameters_with_more_than_one_dimension():
 @pytest.mark.parametrize("num_classes", [3, 0])
 def test_reset_classifier(num_classes):
     model = perturb(hierarch.build(tiny(head=HEAD))).double()
-    features = model.forward_features(noise(2, 3, 32, 32, dtype=torch.float64))
+    images = noise(1, 3, 32, 32, dtype=torch.float64)
+    features = model.forward_features(images)
     model.reset_classifier(num_classes)
-    logits = model(noise(2, 3, 32, 32, dtype=torch.float64))
-    assert logits.shape == (2, num_classes or 24)
+    logits = model(images)
+    assert logits.shape == (1, num_classes or 24)
     assert logits.dtype == torch.float64
     assert model.spec.head.num_classes == num_classes
     same(model.forward_head(features), logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -69,6 +70,15 @@ def test_the_result_is_that_of_each_image_alone(threads, shared, mode, head, bat
     shared.clear()
     for one, other in zip(found, one_by_one(model, images), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    assert shared == []
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (4, 4, 32, 32), (2, 32, 32, 3), (3, 32), ()])
+def test_a_wrong_shape_is_named_whole(threads, shared, shape):
+    message = rf"\(batch, 3, height, width\), got {re.escape(str(tuple(shape)))}$"
+    model = hierarch.build(tiny(head=HEAD)).eval()
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        model(noise(*shape))
     assert shared == []
 
 

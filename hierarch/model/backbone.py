@@ -85,6 +85,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if not self.training and unwatched(images):
+            _check_images(images, self.spec.stem.in_chans)  # a thread would name its part's shape
             threads = threads_for(len(images))
             if threads > 1 and self._streams(images):
                 return side_by_side(self._forward, images, threads)
