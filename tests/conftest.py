@@ -8,17 +8,7 @@ import torch
 from hierarch.cli import main
 
 OF_OTHERS = {
-    f"test_{name}.py"
-    for name in (
-        "cli_peers",
-        "compile",
-        "complexity",
-        "export",
-        "families",
-        "packing",
-        "peers",
-        "swap",
-    )
+    f"test_{name}.py" for name in ("compile", "complexity", "export", "families", "peers", "swap")
 }
 """Tests that run torch's compiler and fvcore nearly all the time: to see what they cover takes half
 as long again, and the others run what is ours."""
