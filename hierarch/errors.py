@@ -54,5 +54,9 @@ class PeerError(HierarchError):
     """A network of another library that is not there, or that cannot take an image."""
 
 
+class FormatError(HierarchError):
+    """A report format that does not exist."""
+
+
 class BenchError(HierarchError):
     """A benchmark that cannot be run as it was asked for."""

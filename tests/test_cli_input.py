@@ -1,5 +1,6 @@
 """Whoever mistypes hears of it, with exit status 2; whoever asks for help need not wait."""
 
+import csv
 import glob
 import io
 import os
@@ -7,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,7 @@ import typer
 from bad_specs import BAD
 
 import hierarch
-from hierarch.cli import app
-from hierarch.cli.flops import _progress
+from hierarch.cli import app, progress
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -177,17 +178,34 @@ class Stream(io.StringIO):
 @pytest.mark.parametrize(
     ("terminal", "seconds", "seen"), [(True, 2, True), (True, 0.1, False), (False, 2, False)]
 )
+@pytest.mark.parametrize(
+    ("label", "command"),
+    [
+        ("counting", ["flops", "--sizes", "32,64"]),
+        ("timing", ["bench", "--sizes", "32", "--rounds", "1", "--gemm", "0", "--no-memory"]),
+    ],
+)
 def test_a_progress_bar_is_on_a_terminal_and_where_it_takes_over_a_second(
-    run, monkeypatch, terminal, seconds, seen
+    run, monkeypatch, terminal, seconds, seen, label, command
 ):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream := Stream(terminal))
-    clock = SimpleNamespace(monotonic=count(0, seconds).__next__)
-    monkeypatch.setattr(sys.modules[_progress.__module__], "time", clock)
-    mixer = "--set=mixer=pooling"
-    status, out, _ = run("flops", "swin_tiny", mixer, "--sizes", "32,64", "--format", "csv")
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=count(0, seconds).__next__))
+    small = ["--set=mixer=pooling", "--set=stages=[{dim: 8, depth: 1}]", "--format=csv"]
+    status, out, _ = run(command[0], "swin_tiny", *command[1:], *small)
     assert status == 0
-    assert ("counting" in stream.getvalue()) == seen
+    assert (label in stream.getvalue()) == seen
     assert seen or not stream.getvalue()
-    assert out.startswith("name,height,width,stage,macs,claimed_macs\n")
-    assert "counting" not in out
+    assert label not in out
+    assert len(out.splitlines()) == len(list(csv.reader(io.StringIO(out)))) > 1
+
+
+def test_the_bar_is_drawn_by_the_caller_alone(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Stream(True))
+    monkeypatch.setattr(progress, "DELAY", -1)
+    before = threading.active_count()
+    with progress.progress("working") as advance:
+        advance(1, 2)
+        assert threading.active_count() == before
+    assert "working" in sys.stderr.getvalue()

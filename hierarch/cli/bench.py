@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hierarch.cli.common import (
     Format,
     format_option,
-    is_terminal,
     numbers,
     read_spec,
     set_option,
-    show,
     sizes,
     specs_argument,
-    write_csv,
-    write_json,
+    write,
 )
-
-if TYPE_CHECKING:
-    from hierarch.report import BenchReport
+from hierarch.cli.progress import progress
 
 
 class Device(StrEnum):
@@ -110,7 +103,7 @@ def bench(
     from hierarch.bench import benchmark
 
     # exporters and constructors print, and stdout is the result's
-    with _progress() as advance, redirect_stdout(sys.stderr):
+    with progress("timing") as advance, redirect_stdout(sys.stderr):
         report = benchmark(
             [read_spec(source, set) for source in specs],
             vs=vs or (),
@@ -127,50 +120,8 @@ def bench(
             gemm_side=gemm,
             advance=advance,
         )
-    _write(report, format)
+    write(report, format)
 
 
 def _names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
-
-
-def _write(report: BenchReport, format: Format) -> None:
-    match format:
-        case Format.table:
-            show(report.render())
-        case Format.json:
-            write_json(report.to_data())
-        case Format.csv:
-            write_csv(report.records())
-        case Format.markdown:
-            typer.echo(report.markdown())
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object]]:
-    """A bar on stderr once the work has taken a second, where a person sees it.
-
-    It is drawn between calls alone: a thread that draws would be in the timings.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(
-        console=Console(stderr=True),
-        transient=True,
-        auto_refresh=False,
-        disable=not is_terminal(),
-    )
-    task = bar.add_task("timing", total=None)
-    begun = time.monotonic()
-
-    def advance(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.monotonic() - begun > 1:
-            bar.start()
-            bar.refresh()
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

@@ -1,11 +1,7 @@
-"""Options and helpers that commands share."""
+"""Options and helpers that several commands share."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +12,16 @@ from hierarch import __version__
 from hierarch.errors import SpecError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from pathlib import Path
 
+    from hierarch.report.formats import Printable
     from hierarch.spec.backbone import BackboneSpec
     from hierarch.spec.base import Pair
 
 
 class Format(StrEnum):
+    """The keys of `hierarch.report.formats.FORMATS`, repeated here so that --help is fast."""
+
     table = "table"
     json = "json"
     csv = "csv"
@@ -59,7 +58,7 @@ version = Annotated[
 
 
 def read_spec(source: str, assignments: Sequence[str] | None) -> BackboneSpec:
-    """The spec of a file or preset, with the values of `--set` in it."""
+    """The spec of a file or preset, with the assignments of `--set` applied."""
     from hierarch.spec.load import read, validate
     from hierarch.spec.overrides import assign, parse_assignment
 
@@ -78,52 +77,47 @@ def numbers(text: str, option: str) -> list[int]:
 
 def sizes(text: str) -> list[Pair]:
     """`224,896x1120` -> [(224, 224), (896, 1120)]. Raises `SpecError`."""
-    found = []
+    parsed = []
     for part in text.split(","):
         sides = part.strip().lower().split("x")
         if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and len(s) < 10 for s in sides):
             raise SpecError(f"--sizes {part[:80]!r}: write it as 224 or 896x1120 (height x width)")
-        found.append((int(sides[0]), int(sides[-1])))
-    return found
+        parsed.append((int(sides[0]), int(sides[-1])))
+    return parsed
 
 
-def show(drawn: RenderableType) -> None:
-    """Print to stdout; a pipe or a file is no narrow terminal."""
+def write(report: Printable, format: Format) -> None:
+    """Write a report to stdout. Raises `FormatError` for a format that no writer handles."""
     from rich.console import Console
 
+    from hierarch.report.formats import print_to, text
+
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 140
-    console.print(drawn)
+    if format is Format.table and console.is_terminal:
+        print_to(console, report)
+    else:
+        typer.echo(text(report, format), nl=False)
 
 
 def write_json(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Write a JSON document to stdout."""
+    from hierarch.report.formats import json_text
 
-
-def write_csv(rows: Sequence[dict[str, Any]]) -> None:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    typer.echo(stream.getvalue(), nl=False)
+    typer.echo(json_text(data), nl=False)
 
 
 def write_rows(rows: Sequence[dict[str, str]], format: Format) -> None:
-    """Rows that share their columns, in the format asked for."""
-    from hierarch.report import markdown, table
+    """Write rows that share their columns to stdout."""
+    from hierarch.report.formats import Listing
 
-    match format:
-        case Format.table:
-            show(table(rows))
-        case Format.json:
-            write_json(rows)
-        case Format.csv:
-            write_csv(rows)
-        case Format.markdown:
-            typer.echo(markdown(rows))
+    write(Listing(tuple(rows)), format)
 
 
-def is_terminal() -> bool:
-    """Whether a person sees stderr."""
-    return sys.stderr.isatty()
+def save(path: Path, text: str) -> None:
+    """Write a spec's text to a file. Raises `SpecError` where that is not possible."""
+    from hierarch.files import write_text
+
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise SpecError(f"cannot be written: {error.strerror}", source=str(path)) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,8 +14,8 @@ from hierarch.cli.common import (
     sizes,
     spec_argument,
     specs_argument,
+    write,
     write_json,
-    write_rows,
 )
 from hierarch.errors import SpecError
 
@@ -39,25 +39,31 @@ def show(
     at = sizes(size) if size is not None else [pair(loaded.input_size)]
     if len(at) > 1:
         raise SpecError(f"--size {size!r}: one size, such as 448 or 448x640")
-    write_rows(architecture(loaded, at[0]), format)
+    write(architecture(loaded, at[0]), format)
 
 
-def validate(specs: specs_argument, set: set_option = None) -> None:
+def validate(
+    specs: specs_argument, format: format_option = Format.table, set: set_option = None
+) -> None:
     """Check specs, and say what is wrong with each, and where. Exit status 2 if any is.
 
     Example: hierarch validate specs/*.yaml
     """
-    wrong = []
+    from hierarch.report import ValidatedSpec, Validation
+
+    checked, errors = [], []
     for source in specs:
         try:
             loaded = read_spec(source, set)
         except SpecError as error:
-            wrong.append(str(error))
+            errors.append(str(error))
+            checked.append(ValidatedSpec(source=source, problems=error.problems))
             continue
-        blocks = sum(stage.depth for stage in loaded.stages)
-        typer.echo(f"{source}: ok, {loaded.name}, {len(loaded.stages)} stages, {blocks} blocks")
-    if wrong:
-        raise SpecError("\nerror: ".join(wrong))
+        stages, blocks = len(loaded.stages), sum(stage.depth for stage in loaded.stages)
+        checked.append(ValidatedSpec(source=source, name=loaded.name, stages=stages, blocks=blocks))
+    write(Validation(tuple(checked)), format)
+    if errors:
+        raise SpecError("\nerror: ".join(errors))
 
 
 def mixers(format: format_option = Format.table) -> None:
@@ -65,23 +71,9 @@ def mixers(format: format_option = Format.table) -> None:
 
     Example: hierarch mixers --format markdown
     """
-    from hierarch.spec.registry import get, names
+    from hierarch.report import mixer_listing
 
-    rows = []
-    for name in names("mixer"):
-        cls = get("mixer", name)
-        fields = {key: field for key, field in cls.model_fields.items() if key != "type"}
-        rows.append(
-            {
-                "mixer": name,
-                "fields and defaults": ", ".join(
-                    f"{key}={_shown(field.default)}" for key, field in fields.items()
-                ),
-                "MACs": cls.formula,
-                "paper": cls.paper,
-            }
-        )
-    write_rows(rows, format)
+    write(mixer_listing(), format)
 
 
 def schema() -> None:
@@ -92,7 +84,3 @@ def schema() -> None:
     from hierarch.spec.schema import schema as make
 
     write_json(make())
-
-
-def _shown(default: Any) -> str:
-    return "-" if default is None else str(default)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hierarch.cli.common import numbers, set_option, spec_argument
+from hierarch.cli.common import Format, numbers, save, set_option, spec_argument, write
+from hierarch.errors import SpecError
 
 if TYPE_CHECKING:
     from hierarch.spec.overrides import Assignment
@@ -24,6 +25,13 @@ def swap(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")
     ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="With --output: report the carried and dropped fields on stdout, in this format.",
+        ),
+    ] = None,
 ) -> None:
     """Swap the token mixer of some stages, or of all, and write the new YAML.
 
@@ -33,12 +41,14 @@ def swap(
 
     Example: hierarch swap swin_tiny --mixer window_mlp --stages 2,3 --set mixer.window_size=8
     """
-    from hierarch.errors import SpecError
-    from hierarch.files import write_text
+    from hierarch.report import SwapReport
+    from hierarch.report.formats import text as in_words
     from hierarch.spec.load import dump, read, validate
     from hierarch.spec.overrides import assign, parse_assignment
     from hierarch.spec.swap import explain
 
+    if format and output is None:
+        raise SpecError("--format needs --output FILE: without it, stdout is the new YAML")
     assignments = [parse_assignment(text) for text in set or ()]
     fields = {keys[1]: value for keys, value in assignments if _is_mixer_field(keys)}
     rest = [assignment for assignment in assignments if not _is_mixer_field(assignment[0])]
@@ -48,18 +58,16 @@ def swap(
     swapped = explain(validate(document), {**fields, "type": mixer}, wanted)
 
     text = _rewritten(spec, rest, swapped)
-    if text is None:
-        text = dump(swapped.spec)
-        typer.echo("the source's layout and comments could not be kept", err=True)
-    for note in swapped.notes:
-        typer.echo(note, err=True)
+    report = SwapReport(swapped, layout_kept=text is not None)
+    text = text or dump(swapped.spec)
+    if format is None:
+        typer.echo(in_words(report), err=True, nl=False)
     if output is None:
         typer.echo(text, nl=False)
     else:
-        try:
-            write_text(output, text)
-        except OSError as error:
-            raise SpecError(f"cannot be written: {error.strerror}", source=str(output)) from None
+        save(output, text)
+    if format is not None:
+        write(report, format)
 
 
 def _is_mixer_field(keys: list[str]) -> bool:
@@ -71,7 +79,6 @@ def _rewritten(spec: str, assignments: list[Assignment], swapped: Swap) -> str |
 
     It would where an anchor is shared by a stage that is swapped and one that is not.
     """
-    from hierarch.errors import SpecError
     from hierarch.spec.load import find, loads, round_trip, to_yaml
     from hierarch.spec.overrides import assign
 

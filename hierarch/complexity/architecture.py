@@ -1,4 +1,4 @@
-"""A network's architecture in rows: what `hierarch show` prints."""
+"""A network's architecture, part by part: what `hierarch show` prints."""
 
 from __future__ import annotations
 
@@ -7,60 +7,51 @@ from torch import nn
 
 from hierarch.complexity.witnesses import measure
 from hierarch.model.backbone import build
-from hierarch.report import Row, giga, shown_size
+from hierarch.report import Architecture, PartReport
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.base import Pair, plain
+from hierarch.spec.fields import yaml
 from hierarch.spec.parts import MixerSpec
 
 
-def architecture(spec: BackboneSpec, size: Pair) -> list[Row]:
-    """One row for the stem, for each stage and for the head, at one image size."""
+def architecture(spec: BackboneSpec, size: Pair) -> Architecture:
+    """Parameters and MACs of the stem, each stage, the head and the whole, at one image size."""
     with torch.device("meta"):
         model = build(spec)
     cost = measure(spec, [size]).sizes[0]
-    strides = model.feature_info.reduction()
-
-    def row(name: str, **cells: object) -> Row:
-        columns = ("grid", "stride", "dim", "depth", "mixers", "parameters", "GMACs")
-        return {"part": name, **{column: str(cells.get(column, "")) for column in columns}}
-
-    stem, head = [model.stem, model.position_embedding], [model.norm, model.head]
-    rows = [row("stem", parameters=_params(*stem), GMACs=giga(cost.stem))]
+    stem = _params(model.stem, model.position_embedding)
+    parts = [PartReport(part="stem", parameters=stem, macs=cost.stem)]
     for stage, counted, module, stride in zip(
-        spec.plan(), cost.stages, model.stages, strides, strict=True
+        spec.plan(), cost.stages, model.stages, model.feature_info.reduction(), strict=True
     ):
-        cycle = dict.fromkeys(map(_words, stage.mixers))
-        rows.append(
-            row(
-                f"stage {stage.index}",
-                grid=shown_size(counted.grid),
+        parts.append(
+            PartReport(
+                part=f"stage {stage.index}",
+                parameters=_params(module),
+                macs=counted.macs,
+                grid=counted.grid,
                 stride=stride,
                 dim=stage.dim,
-                depth=stage.depth,
-                mixers="; ".join(cycle),
-                parameters=_params(module),
-                GMACs=giga(counted.macs),
+                mixers=tuple(map(_summary, stage.mixers)),
             )
         )
     if spec.head:
-        rows.append(row("head", parameters=_params(*head), GMACs=giga(cost.head)))
-    rows.append(row("total", parameters=_params(model), GMACs=giga(cost.macs)))
-    return rows
+        head = _params(model.norm, model.head)
+        parts.append(PartReport(part="head", parameters=head, macs=cost.head))
+    parts.append(PartReport(part="total", parameters=_params(model), macs=cost.macs))
+    return Architecture(tuple(parts))
 
 
-def _params(*modules: nn.Module) -> str:
-    return f"{sum(p.numel() for module in modules for p in module.parameters()):,}"
+def _params(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
 
 
-def _words(mixer: MixerSpec) -> str:
-    """A mixer in a few words: its type, its numbers, and what else is not at its default."""
-    fields = {
-        name: (field, getattr(mixer, name)) for name, field in type(mixer).model_fields.items()
-    }
-    shown = [
-        f"{name}={value}"
-        for name, (field, value) in fields.items()
-        if name != "type" and value is not None
-        if value != field.default or (type(value) is int and value)
-    ]
-    return " ".join([mixer.type, *shown])
+def _summary(mixer: MixerSpec) -> str:
+    """A mixer in one line: its type, its nonzero integers, and every field not at its default."""
+    shown = [mixer.type]
+    for name, field in type(mixer).model_fields.items():
+        value, default = getattr(mixer, name), field.get_default(call_default_factory=True)
+        is_size = type(value) is int and value
+        if name != "type" and value is not None and (value != default or is_size):
+            shown.append(f"{name}={yaml(plain(value))}")
+    return " ".join(shown)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
-from hierarch.report.tables import Row, markdown, shown_size, table
+from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
+from hierarch.report.tables import Row, shown_size
 from hierarch.spec.base import Pair
 
 LEGEND = (
@@ -164,20 +164,22 @@ class BenchReport:
             for row in setting.rows
         ]
 
+    def blocks(self) -> list[Block]:
+        """The machine, one table per setting, the legend, and the notes."""
+        return [
+            Paragraph(self._head()),
+            *(Table(_rows(setting), _heading(setting)) for setting in self.settings),
+            Paragraph(LEGEND),
+            *map(Paragraph, self.notes),
+        ]
+
     def render(self) -> RenderableType:
         """Tables for a terminal."""
-        parts: list[RenderableType] = [Text(self._head())]
-        for setting in self.settings:
-            parts += [Text(f"\n{_heading(setting)}", style="bold"), table(_rows(setting))]
-        parts += [Text(f"\n{LEGEND}"), *map(Text, self.notes)]
-        return Group(*parts)
+        return draw(self.blocks())
 
     def markdown(self) -> str:
-        """The same as Markdown."""
-        parts = [self._head()]
-        for setting in self.settings:
-            parts += [f"**{_heading(setting)}**", markdown(_rows(setting))]
-        return "\n\n".join([*parts, LEGEND, *self.notes])
+        """Tables as Markdown."""
+        return markdown(self.blocks())
 
     def __rich__(self) -> RenderableType:
         return self.render()

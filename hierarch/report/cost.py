@@ -1,18 +1,25 @@
-"""What a network costs at one image size, whatever the network is, and how that is shown."""
+"""What a network costs at several image sizes, for a network of any origin.
+
+`Report` (a spec's network) and `PeerReport` (another library's) add to this what only they know.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
+from rich.console import RenderableType
+
+from hierarch.report.formats import Block, Paragraph, Table, Title, draw, markdown
 from hierarch.report.tables import Row, giga, shown_size
 from hierarch.spec.base import Pair
 
 By = Literal["stage", "part", "operator", "module"]
 Item = tuple[str, int, int | str]
-"""What it is, its MACs, and its claim; "" for what has no claim of its own."""
+"""A label, the MACs counted, and the MACs claimed; "" where there is no claim."""
 HEADINGS: dict[By, str] = {
     "stage": "MACs per token, by stage",
     "part": "GMACs by part",
@@ -23,7 +30,7 @@ UNIT = "1 MAC is one multiply-add: what papers call a FLOP. GFLOPs here are 2 x 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(ABC):
     """A network at one image size; all costs are MACs for one image."""
 
     size: Pair
@@ -33,15 +40,113 @@ class Cost:
     operators: dict[str, int]
     """MACs by fvcore's operator."""
     modules: dict[str, int]
-    """MACs by module, those inside of it included."""
+    """MACs by module, including its submodules."""
 
     @property
     def pixels(self) -> int:
         return math.prod(self.size)
 
+    @abstractmethod
+    def items(self, by: By) -> list[Item]:
+        """One breakdown of the cost, and the total as its last item."""
+
+    @abstractmethod
+    def padding_share(self) -> float | None:
+        """MACs spent on padding over all MACs; None if unknown."""
+
+    @abstractmethod
+    def to_dict(self, *, by: By = "stage") -> dict[str, Any]:
+        """Plain data for JSON; by operator or by module, it has those costs as well."""
+
+    def extra(self, by: By) -> dict[str, Any]:
+        """The part of `to_dict` that depends on the breakdown."""
+        costs = {"operator": {"operators": self.operators}, "module": {"modules": self.modules}}
+        return costs.get(by, {})
+
+
+AnyCost = TypeVar("AnyCost", bound=Cost, covariant=True)
+
+
+@dataclass(frozen=True)
+class CostReport(ABC, Generic[AnyCost]):
+    """A network's cost at several image sizes, and how it grows; a `Printable`."""
+
+    name: str
+    params: int
+    sizes: tuple[AnyCost, ...]
+    exponent: float | None
+    """Of the power law fitted to MACs (without the head) over pixels; None for a single area."""
+    r2: float | None
+    verdict: str
+    why: str
+
+    @abstractmethod
+    def size_rows(self) -> list[Row]:
+        """One row per image size: total cost, and its growth beside that of the area."""
+
+    @abstractmethod
+    def breakdown(self, by: By) -> Table:
+        """One row per stage, part, operator or module, one column per image size."""
+
+    def style(self) -> str:
+        """The rich style of the verdict."""
+        return "bold"
+
+    def to_dict(self, *, by: By = "stage") -> dict[str, Any]:
+        """Plain data, as `hierarch flops --format json` writes it for each network."""
+        return {
+            "name": self.name,
+            "params": self.params,
+            "sizes": [size.to_dict(by=by) for size in self.sizes],
+            "fit": {"exponent": self.exponent, "r2": self.r2},
+            "verdict": self.verdict,
+            "why": self.why,
+        }
+
+    def to_data(self, *, by: By = "stage") -> dict[str, Any]:
+        """The same as `to_dict`, under the name that all reports share."""
+        return self.to_dict(by=by)
+
+    def records(self, *, by: By = "stage") -> list[dict[str, Any]]:
+        """One flat record per image size and item of the breakdown."""
+        return [
+            {
+                "name": self.name,
+                "height": size.size[0],
+                "width": size.size[1],
+                by: item,
+                "macs": macs,
+                "claimed_macs": claimed,
+            }
+            for size in self.sizes
+            for item, macs, claimed in size.items(by)
+        ]
+
+    def blocks(self, *, by: By = "stage") -> list[Block]:
+        """Title, cost by image size, breakdown, verdict and fit."""
+        return [
+            Title(self.name, f"{self.params:,} parameters"),
+            Table(self.size_rows()),
+            self.breakdown(by),
+            Paragraph(self.why, lead=self.verdict, style=self.style()),
+            Paragraph(fit_line(self.exponent, self.r2, self.sizes)),
+            Paragraph(UNIT),
+        ]
+
+    def render(self, *, by: By = "stage") -> RenderableType:
+        """Tables for a terminal."""
+        return draw(self.blocks(by=by))
+
+    def markdown(self, *, by: By = "stage") -> str:
+        """Tables as Markdown."""
+        return markdown(self.blocks(by=by))
+
+    def __rich__(self) -> RenderableType:
+        return self.render()
+
 
 def totals(cost: Cost) -> Row:
-    """The columns that every network has."""
+    """The columns that every network has: image size and total cost."""
     return {
         "image": shown_size(cost.size),
         "GMACs": giga(cost.macs),
@@ -50,9 +155,9 @@ def totals(cost: Cost) -> Row:
 
 
 def growth(costs: Sequence[Cost]) -> list[Row]:
-    """Per image size, the growth from the size before: of the area, and of the MACs.
+    """Per image size, the factors by which area and MACs grew from the size before.
 
-    The growth of the MACs leaves the head out, as the fit does.
+    The MACs exclude the head, as they do in the fit.
     """
     return [
         {
@@ -67,7 +172,7 @@ def growth(costs: Sequence[Cost]) -> list[Row]:
 
 
 def breakdown(label: str, costs: Sequence[tuple[Pair, dict[str, int]]]) -> list[Row]:
-    """One row per item: its GMACs at each size."""
+    """One row per key of the costs, with its GMACs at each image size."""
     return [
         {
             label: name or "(all)",
@@ -78,7 +183,7 @@ def breakdown(label: str, costs: Sequence[tuple[Pair, dict[str, int]]]) -> list[
 
 
 def fit_line(exponent: float | None, r2: float | None, costs: Sequence[Cost]) -> str:
-    """What the fit says, and when not to believe it."""
+    """The fitted power law in words, with a warning where the areas are too close for it."""
     if exponent is None:
         return "fit: one area measured, no fit"
     fit = f"fit: MACs ~ pixels^{exponent:.4f}, R² = {r2:.6f}, without the head"

@@ -1,27 +1,15 @@
-"""The report on a spec: claim and count at each image size, and the verdict."""
+"""The report on a spec's network: MACs claimed and counted at each image size, and the verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-from hierarch.report.cost import (
-    HEADINGS,
-    UNIT,
-    By,
-    Cost,
-    Item,
-    breakdown,
-    fit_line,
-    growth,
-    totals,
-)
-from hierarch.report.tables import Row, giga, markdown, shown_size, table
+from hierarch.report.cost import HEADINGS, By, Cost, CostReport, Item, breakdown, growth, totals
+from hierarch.report.formats import Table
+from hierarch.report.tables import Row, giga, shown_size
 from hierarch.spec.base import Pair
 
 Verdict = Literal["linear", "superlinear", "unproven"]
@@ -29,7 +17,7 @@ Verdict = Literal["linear", "superlinear", "unproven"]
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage at one size. `macs` were counted by fvcore, `claimed_macs` is the formulas' sum."""
+    """One stage at one image size: `macs` counted by fvcore, `claimed_macs` by the formulas."""
 
     index: int
     dim: int
@@ -38,12 +26,24 @@ class StageReport:
     macs: int
     claimed_macs: int
     parts: dict[str, int]
-    """MACs of the stage's downsampling, norm, mixer and mlp."""
+    """MACs of the stage's downsampling, norms, mixers and MLPs, by those names."""
     claimed_parts: dict[str, int]
 
     @property
     def macs_per_token(self) -> float:
         return self.macs / math.prod(self.grid)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "dim": self.dim,
+            "depth": self.depth,
+            "grid": list(self.grid),
+            "macs": self.macs,
+            "claimed_macs": self.claimed_macs,
+            "macs_per_token": self.macs_per_token,
+            "parts": self.parts,
+        }
 
 
 def _sums(dicts: Sequence[dict[str, int]]) -> dict[str, int]:
@@ -63,18 +63,18 @@ class SizeReport(Cost):
 
     @property
     def parts(self) -> dict[str, int]:
-        """MACs by part, over all stages."""
+        """MACs by part, summed over the stages."""
         stages = [stage.parts for stage in self.stages]
         return {"stem": self.stem, **_sums(stages), "head": self.head}
 
     @property
     def claimed_parts(self) -> dict[str, int]:
-        """The claim by part, over all stages."""
+        """Claimed MACs by part, summed over the stages."""
         stages = [stage.claimed_parts for stage in self.stages]
         return {"stem": self.claimed_stem, **_sums(stages), "head": self.claimed_head}
 
     def items(self, by: By) -> list[Item]:
-        """One breakdown and the total; an operator or a module has no claim of its own."""
+        """One breakdown and the total. Operators and modules have no claim of their own."""
         total = ("total", self.macs, self.claimed_macs)
         if by == "stage":
             stem, head = (
@@ -88,122 +88,63 @@ class SizeReport(Cost):
         costs = self.operators if by == "operator" else self.modules
         return [*((name or "(all)", macs, "") for name, macs in costs.items()), total]
 
-
-@dataclass(frozen=True)
-class Report:
-    """A network's cost at several image sizes, and whether it is linear in the image's area."""
-
-    name: str
-    params: int
-    sizes: tuple[SizeReport, ...]
-    exponent: float | None
-    """Of the MACs without the head over the pixels; None where only one area was measured."""
-    r2: float | None
-    verdict: Verdict
-    why: str
+    def padding_share(self) -> float:
+        return self.padding_macs / self.macs
 
     def to_dict(self, *, by: By = "stage") -> dict[str, Any]:
-        """As `hierarch flops --format json` writes it."""
         return {
-            "name": self.name,
-            "params": self.params,
-            "sizes": [_size_dict(size, by) for size in self.sizes],
-            "fit": {"exponent": self.exponent, "r2": self.r2},
-            "verdict": self.verdict,
-            "why": self.why,
+            "size": list(self.size),
+            "macs": self.macs,
+            "claimed_macs": self.claimed_macs,
+            "activations": self.activations,
+            "padding_macs": self.padding_macs,
+            "stages": [stage.to_dict() for stage in self.stages],
+            "stem": self.stem,
+            "head": self.head,
+            **self.extra(by),
         }
 
-    def render(self, *, by: By = "stage") -> RenderableType:
-        """Tables for a terminal."""
-        style = {"linear": "bold green", "superlinear": "bold red"}.get(self.verdict, "bold yellow")
-        return Group(
-            Text.assemble((self.name, "bold"), f"  {self.params:,} parameters"),
-            Text(""),
-            table(_size_rows(self)),
-            Text(f"\n{HEADINGS[by]}"),
-            table(BREAKDOWNS[by](self)),
-            Text(""),
-            Text.assemble((self.verdict, style), f": {self.why}"),
-            Text(fit_line(self.exponent, self.r2, self.sizes)),
-            Text(UNIT),
-        )
 
-    def markdown(self, *, by: By = "stage") -> str:
-        """The same as Markdown."""
-        head = f"**{self.name}**: {self.params:,} parameters; {self.verdict}: {self.why}"
-        rows = _size_rows(self), BREAKDOWNS[by](self)
-        return "\n\n".join([head, markdown(rows[0]), f"{HEADINGS[by]}:", markdown(rows[1])])
+@dataclass(frozen=True)
+class Report(CostReport[SizeReport]):
+    """A network's cost at several image sizes, and whether it is linear in the image's area."""
 
-    def __rich__(self) -> RenderableType:
-        return self.render()
+    verdict: Verdict
 
+    def style(self) -> str:
+        return {"linear": "bold green", "superlinear": "bold red"}.get(self.verdict, "bold yellow")
 
-def _size_dict(size: SizeReport, by: By) -> dict[str, Any]:
-    extra = {"operator": {"operators": size.operators}, "module": {"modules": size.modules}}
-    return {
-        "size": list(size.size),
-        "macs": size.macs,
-        "claimed_macs": size.claimed_macs,
-        "activations": size.activations,
-        "padding_macs": size.padding_macs,
-        "stages": [
-            {
-                "index": stage.index,
-                "dim": stage.dim,
-                "depth": stage.depth,
-                "grid": list(stage.grid),
-                "macs": stage.macs,
-                "claimed_macs": stage.claimed_macs,
-                "macs_per_token": stage.macs_per_token,
-                "parts": stage.parts,
+    def size_rows(self) -> list[Row]:
+        return [
+            totals(size)
+            | {
+                "claim": "equal" if size.macs == size.claimed_macs else giga(size.claimed_macs),
+                "padding": f"{size.padding_share():.1%}",
             }
-            for stage in size.stages
-        ],
-        "stem": size.stem,
-        "head": size.head,
-        **extra.get(by, {}),
-    }
+            | grown
+            for size, grown in zip(self.sizes, growth(self.sizes), strict=True)
+        ]
 
+    def breakdown(self, by: By) -> Table:
+        if by == "stage":
+            return Table(self._stage_rows(), HEADINGS[by])
+        costs = [
+            (size.size, {"part": size.parts, "operator": size.operators}.get(by, size.modules))
+            for size in self.sizes
+        ]
+        return Table(breakdown(by, costs), HEADINGS[by])
 
-def _size_rows(report: Report) -> list[Row]:
-    """One row per image size: the totals, and their growth from size to size beside the area's."""
-    return [
-        totals(size)
-        | {
-            "claim": "equal" if size.macs == size.claimed_macs else giga(size.claimed_macs),
-            "padding": f"{size.padding_macs / size.macs:.1%}",
-        }
-        | grown
-        for size, grown in zip(report.sizes, growth(report.sizes), strict=True)
-    ]
-
-
-def _stage_rows(report: Report) -> list[Row]:
-    """One row per stage: MACs per token at each size, which is flat where the cost is linear."""
-    return [
-        {
-            "stage": str(stage.index),
-            "dim": str(stage.dim),
-            "depth": str(stage.depth),
-            **{
-                shown_size(size.size): f"{size.stages[i].macs_per_token:,.0f}"
-                for size in report.sizes
-            },
-        }
-        for i, stage in enumerate(report.sizes[0].stages)
-    ]
-
-
-def _rows_of(label: str, costs: Callable[[SizeReport], dict[str, int]]) -> Any:
-    def rows(report: Report) -> list[Row]:
-        return breakdown(label, [(size.size, costs(size)) for size in report.sizes])
-
-    return rows
-
-
-BREAKDOWNS: dict[By, Callable[[Report], list[Row]]] = {
-    "stage": _stage_rows,
-    "part": _rows_of("part", lambda size: size.parts),
-    "operator": _rows_of("operator", lambda size: size.operators),
-    "module": _rows_of("module", lambda size: size.modules),
-}
+    def _stage_rows(self) -> list[Row]:
+        """One row per stage: MACs per token by image size, constant where the cost is linear."""
+        return [
+            {
+                "stage": str(stage.index),
+                "dim": str(stage.dim),
+                "depth": str(stage.depth),
+                **{
+                    shown_size(size.size): f"{size.stages[i].macs_per_token:,.0f}"
+                    for size in self.sizes
+                },
+            }
+            for i, stage in enumerate(self.sizes[0].stages)
+        ]

@@ -1,4 +1,4 @@
-"""Rows of cells, and how they are drawn."""
+"""Tables of preformatted cells, for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.table import Table
 from hierarch.spec.base import Pair
 
 Row = dict[str, str]
-"""Cells by column."""
+"""Preformatted cells by column."""
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """A rich table of rows that share their columns; numbers stand right."""
+    """A rich table of one or more rows that share their columns; numbers are right-aligned."""
     drawn = Table(header_style="bold", box=None, pad_edge=False)
     for column in rows[0]:
         numbers = all(
@@ -25,15 +25,23 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The same as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown_table(rows: Sequence[Row]) -> str:
+    """A Markdown table of one or more rows that share their columns."""
+    header, rule = list(rows[0]), ["---"] * len(rows[0])
+    lines = [header, rule, *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
+
+
+def _escaped(cell: str) -> str:
+    """A cell that neither a bar nor a line break splits."""
+    return " ".join(cell.splitlines()).replace("|", r"\|")
 
 
 def giga(macs: int) -> str:
+    """4509194496 -> "4.509"."""
     return f"{macs / 1e9:,.3f}"
 
 
 def shown_size(size: Pair) -> str:
+    """(224, 256) -> "224x256": height x width."""
     return f"{size[0]}x{size[1]}"

@@ -151,17 +151,18 @@ class Spec(BaseModel):
         return data
 
     def to_data(self) -> Any:
-        """The plain mapping that reads back as this spec, without what is at its default."""
+        """The spec as plain data, without fields at their default; it loads as an equal spec."""
         return {
-            name: _to_data(value)
+            name: plain(value)
             for name, field in type(self).model_fields.items()
             if (value := getattr(self, name)) != field.get_default(call_default_factory=True)
         }
 
 
-def _to_data(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A field's value as plain data: a spec as its mapping, a tuple as a list."""
     if isinstance(value, Spec):
         return value.to_data()
     if isinstance(value, tuple):
-        return [_to_data(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hierarch.errors import SpecError
 from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import plain
+from hierarch.spec.fields import yaml
 from hierarch.spec.load import Source, load, override
 from hierarch.spec.parts import MixerSpec, Part
 from hierarch.spec.registry import get, names
@@ -29,19 +31,45 @@ def swap(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> B
     return explain(source, mixer, stages).spec
 
 
+Origin = Literal["given", "carried over", "at its default", "dropped"]
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """Where a field got its values from, or that the new mixer does not have it."""
+
+    field: str
+    origin: Origin
+    values: tuple[Any, ...]
+    """Plain data: each distinct value over the entries that were swapped."""
+
+
 @dataclass(frozen=True)
 class Swap:
-    """A swapped spec, and what was done."""
+    """A swapped spec, and where the fields of its new mixers come from."""
 
     spec: BackboneSpec
     places: tuple[int | None, ...]
     """The stages that have a new cycle of their own; None stands for the top level."""
-    notes: tuple[str, ...]
-    """Which fields got their values how, in words."""
+    changes: tuple[FieldChange, ...]
+    joined: int = 0
+    """Length of the cycle that became a single entry, since its entries are now equal; else 0."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The changes in words, one line per origin."""
+        lines: dict[str, list[str]] = {origin: [] for origin in get_args(Origin)}
+        for change in self.changes:
+            values = " / ".join(map(yaml, change.values))
+            shown = change.field if change.origin == "dropped" else f"{change.field}={values}"
+            lines[change.origin].append(shown)
+        if self.joined:
+            lines["one entry for a cycle of"] = [str(self.joined)]
+        return tuple(f"{origin}: {', '.join(shown)}" for origin, shown in lines.items() if shown)
 
 
 def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> Swap:
-    """As `swap`, and what was done."""
+    """Swap the token mixer as `swap` does, and also return where each field's value comes from."""
     spec = load(source)
     last = len(spec.stages) - 1
     if stages is not None and not all(0 <= stage <= last for stage in stages):
@@ -64,7 +92,7 @@ def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -
     }
     if None in new:
         changes["mixer"] = new[None]
-    return Swap(override(spec, changes), tuple(new), carrying.notes())
+    return Swap(override(spec, changes), tuple(new), carrying.changes(), carrying.joined)
 
 
 def _target(mixer: Mixer) -> tuple[type[Part], dict[str, Any]]:
@@ -99,13 +127,12 @@ def _cycles(
 
 @dataclass
 class _Carrying:
-    """Carries fields over to a new type of mixer, and remembers what it did."""
+    """Carries fields over to a new type of mixer, and records where each value comes from."""
 
     cls: type[Part]
     given: dict[str, Any]
-    carried: dict[str, dict[str, None]] = field(default_factory=dict)
-    filled: dict[str, dict[str, None]] = field(default_factory=dict)
-    dropped: dict[str, None] = field(default_factory=dict)
+    values: dict[tuple[Origin, str], list[Any]] = field(default_factory=dict)
+    """Distinct plain values, by origin and field."""
     joined: int = 0
 
     def entry(self, old: MixerSpec, dims: Sequence[int]) -> dict[str, Any]:
@@ -116,29 +143,33 @@ class _Carrying:
             for k, f in self.cls.model_fields.items()
             if k != "type"
         }
-        taken = self.given.keys() | (self.cls.one_of if self.cls.one_of & self.given.keys() else ())
-        had = {k: getattr(old, k) for k in type(old).model_fields if k != "type"}
-        kept = {k: v for k, v in had.items() if v is not None and k in declared and k not in taken}
+        one_of = self.cls.one_of
+        excluded = self.given.keys() | (one_of if one_of & self.given.keys() else ())
+        had = {
+            k: value
+            for k in type(old).model_fields
+            if k != "type" and (value := getattr(old, k)) is not None
+        }
+        kept = {k: v for k, v in had.items() if k in declared and k not in excluded}
         chosen = kept | self.given
-        if not self.cls.one_of & chosen.keys():
+        if not one_of & chosen.keys():
             chosen = self.cls.defaults(dims) | chosen
-        self.dropped |= dict.fromkeys(k for k in had if had[k] is not None and k not in declared)
         for name, value in (declared | chosen).items():
             if value is not None and name not in self.given:
-                source = self.carried if name in kept else self.filled
-                said = value.to_data() if isinstance(value, Part) else value
-                source.setdefault(name, {})[str(said)] = None
+                self._record("carried over" if name in kept else "at its default", name, value)
+        for name in [name for name in had if name not in declared]:
+            self._record("dropped", name, had[name])
         return {"type": self.cls.model_fields["type"].default, **chosen}
 
-    def notes(self) -> tuple[str, ...]:
-        def listed(fields: dict[str, dict[str, None]]) -> str:
-            return ", ".join(f"{name}={' / '.join(values)}" for name, values in fields.items())
+    def _record(self, origin: Origin, name: str, value: Any) -> None:
+        values = self.values.setdefault((origin, name), [])
+        if (data := plain(value)) not in values:
+            values.append(data)
 
-        lines = {
-            "given": ", ".join(f"{name}={value}" for name, value in self.given.items()),
-            "carried over": listed(self.carried),
-            "at its default": listed(self.filled),
-            "dropped": ", ".join(self.dropped),
-            "one entry for a cycle of": str(self.joined or ""),
-        }
-        return tuple(f"{what}: {fields}" for what, fields in lines.items() if fields)
+    def changes(self) -> tuple[FieldChange, ...]:
+        given = [FieldChange(name, "given", (plain(value),)) for name, value in self.given.items()]
+        rest = [
+            FieldChange(name, origin, tuple(values))
+            for (origin, name), values in self.values.items()
+        ]
+        return (*given, *sorted(rest, key=lambda change: get_args(Origin).index(change.origin)))

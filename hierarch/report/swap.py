@@ -1,0 +1,47 @@
+"""The report on a swap of token mixers: where each field of the new mixers got its values from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hierarch.report.formats import Block, Line
+from hierarch.spec.fields import yaml
+from hierarch.spec.swap import Swap
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What `hierarch swap` says about the new YAML."""
+
+    swap: Swap
+    layout_kept: bool
+    """False if the source's layout and comments could not be kept."""
+
+    def to_data(self) -> dict[str, Any]:
+        """The network, the changed fields with their values, and what else happened."""
+        return {
+            "name": self.swap.spec.name,
+            "fields": [
+                {"field": change.field, "origin": change.origin, "values": list(change.values)}
+                for change in self.swap.changes
+            ],
+            "joined": self.swap.joined,
+            "layout_kept": self.layout_kept,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record per field."""
+        return [
+            {
+                "field": change.field,
+                "origin": change.origin,
+                "values": " / ".join(map(yaml, change.values)),
+            }
+            for change in self.swap.changes
+        ]
+
+    def blocks(self) -> list[Block]:
+        """One line per origin of fields."""
+        lost = [] if self.layout_kept else ["the source's layout and comments could not be kept"]
+        return [Line(line) for line in (*lost, *self.swap.notes)]
