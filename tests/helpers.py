@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import hierarch
 from hierarch import BackboneSpec
-from hierarch.model.inference import COMPILES
+from hierarch.engine.conditions import COMPILES
 
 newer_compiler = pytest.mark.skipif(
     not COMPILES, reason="an older torch compiles the plain path, and exports fewer sizes"

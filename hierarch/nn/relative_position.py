@@ -6,26 +6,24 @@ eq. 4), which MaxViT has too. Its table and its index carry the names of the pub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.attention import SelfAttention
-from hierarch.model.by_size import kept_on_gpu
-from hierarch.model.cut import Cut, Kind
-from hierarch.model.masks import aligned
-from hierarch.model.memo import Memo
-from hierarch.model.shifted_windows import KindMasks, remembered_masks
-from hierarch.model.windows import copied
+from hierarch.nn import functional
+from hierarch.nn.attention import SelfAttention
+from hierarch.nn.cut import Cut, Runs
+from hierarch.nn.padding import contiguous
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.base import Pair
 
 PositionBias = Literal["relative", "none"]
 
 
-class RelativeSelfAttention(SelfAttention):
-    """Self-attention that knows where in a window its tokens are, if `position_bias` says so."""
+class RelativeSelfAttention(SelfAttention, WindowMixer):
+    """(B, H, W, C) -> (B, H, W, C): attention in windows, by the relative position of two tokens if
+    `position_bias` says so. If it `clamps`, a window may be smaller than `window_size`."""
 
     relative_position_index: Tensor
 
@@ -37,10 +35,11 @@ class RelativeSelfAttention(SelfAttention):
         window_size: Pair,
         qkv_bias: bool,
         position_bias: PositionBias,
+        clamps: bool = False,
     ) -> None:
         super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
         self.window_size = window_size
-        self.memo = Memo()
+        self.clamps = clamps
         self.relative_position_bias_table: nn.Parameter | None = None
         if position_bias == "relative":
             h, w = window_size
@@ -54,36 +53,28 @@ class RelativeSelfAttention(SelfAttention):
         """Draw the bias table as published, and fill in the index (after the meta device)."""
         if self.relative_position_bias_table is not None:
             nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-            self.relative_position_index.copy_(relative_position_index(self.window_size))
+            index = relative_position_index(self.window_size, device=torch.device("cpu"))
+            self.relative_position_index.copy_(index)
 
-    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
-        masks = self.masks(cut.window, cut.shift, like=windows)
-        return self.attend(windows, [(count, masks[kind]) for kind, count in counts])
+    def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
+        masks = functional.masks(self, cut, windows)
+        return self.attend(windows, [(count, masks[kind]) for kind, count in runs])
 
-    def masks(self, window: Pair, shift: Pair, *, like: Tensor) -> KindMasks:
-        """What to add to the logits of a window of each kind."""
-        table = self.relative_position_bias_table
-        weights = [] if table is None else [table]
-        return remembered_masks(
-            self.memo, weights, lambda: self.bias_of(window), window, shift, like=like
-        )
-
-    def bias_of(self, window: Pair) -> Tensor | None:
-        """The position bias of this window, which is the layer's own."""
-        return self.position_bias()
-
-    def position_bias(self, clamped: Pair | None = None) -> Tensor | None:
-        """The bias of a window, or of one clamped to less: (1, heads, N, N or more)."""
+    def bias(self, window: Pair) -> Tensor | None:
+        """(1, heads, N, N): the position bias of a window that is no larger than the layer's."""
         if self.relative_position_bias_table is None:
             return None
         index = self.relative_position_index
-        if clamped is not None:
-            (h, w), (wh, ww) = clamped, self.window_size
-            index = copied(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
-        return aligned(self.relative_position_bias_table.t()[:, index])[None]
+        if self.clamps:
+            (h, w), (wh, ww) = window, self.window_size
+            index = contiguous(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
+        return self.relative_position_bias_table.t()[:, index].contiguous()[None]
+
+    def bias_parameters(self) -> list[nn.Parameter]:
+        table = self.relative_position_bias_table
+        return [] if table is None else [table]
 
 
-@kept_on_gpu
 def relative_position_index(window: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """The row of the bias table for two positions in a window: (h*w, h*w)."""
     h, w = window

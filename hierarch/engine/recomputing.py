@@ -1,7 +1,7 @@
-"""Attention whose backward pass works out the attention maps again instead of keeping them.
+"""Attention whose backward pass recomputes the attention maps instead of keeping them.
 
-On a CPU, torch's attention keeps them where a gradient of the mask is wanted, as a learned
-position bias does: (B, heads, N, N), more than queries, keys and values together.
+On a CPU, torch's attention keeps them if the mask needs a gradient, as a learned position bias
+does: (B, heads, N, N), more than queries, keys and values together.
 """
 
 from __future__ import annotations
@@ -14,41 +14,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.model.onednn import onednn_linear
-from hierarch.model.training import TILE, Grads, Sums, by_autograd
+from hierarch.engine import training
+from hierarch.engine.conditions import not_cpu_training, not_of_type
+from hierarch.engine.onednn import not_onednn, onednn_linear
+from hierarch.engine.torch_private import softmax_backward
+from hierarch.engine.training import Grads, Sums, by_autograd, frozen
+from hierarch.nn.attention import SelfAttention
+from hierarch.nn.functional import Masks
+from hierarch.nn.ops import Refusal
 
-ELEMENTS = 1 << 19
-"""Of the attention maps that are worked out at once: 2 MiB in float32."""
+MAX_RECOMPUTED_ELEMENTS = 1 << 19
+"""Numbers of the attention maps that are recomputed at once: 2 MiB in float32."""
 
 
 def recomputing_attention(
-    qkv: Tensor | Sequence[Tensor],
-    masks: Sequence[tuple[int, Tensor]],
-    scale: float | None = None,
+    qkv: Sequence[Tensor], masks: Sequence[tuple[int, Tensor]], scale: float | None = None
 ) -> Tensor:
     """Queries, keys and values, (B, heads, N, d) each -> (B, heads, N, d).
 
     `masks`: what is added to the logits, (1 or n, heads or 1, N, N), of n sequences at a time.
     """
-    parts = [qkv] if isinstance(qkv, Tensor) else list(qkv)
     counts = tuple(count for count, _ in masks)
     added = [mask for _, mask in masks]
-    scale = parts[0].shape[-1] ** -0.5 if scale is None else scale
-    out: Tensor = _Attention.apply(counts, scale, len(parts), *parts, *added)
+    scale = qkv[0].shape[-1] ** -0.5 if scale is None else scale
+    out: Tensor = _Attention.apply(counts, scale, *qkv, *added)
     return out
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps its inputs: one tensor of queries, keys and values, or three, then the masks."""
+    """Keeps its inputs: queries, keys, values, and the masks."""
 
     @staticmethod
-    def forward(
-        ctx: Any, counts: tuple[int, ...], scale: float, split: int, *tensors: Tensor
-    ) -> Tensor:
-        ctx.counts, ctx.scale, ctx.split = counts, scale, split
+    def forward(ctx: Any, counts: tuple[int, ...], scale: float, *tensors: Tensor) -> Tensor:
+        ctx.counts, ctx.scale = counts, scale
         ctx.save_for_backward(*tensors)
-        qkv, masks = _three(tensors[:split]), tensors[split:]
-        # a mask that wants a gradient is what sends torch down the path that keeps the maps
+        qkv, masks = tensors[:3], tensors[3:]
+        # torch keeps the maps if the mask needs a gradient, so it gets one that needs none
         out = [
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach(), scale=scale)
             for (q, k, v), mask in zip(_parts(qkv, counts), masks, strict=True)
@@ -58,23 +59,18 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Grads:
         tensors = ctx.saved_tensors
-        qkv, masks = _three(tensors[: ctx.split]), tensors[ctx.split :]
-        parts = zip(_parts(qkv, ctx.counts), masks, strict=True)
+        qkv, masks = tensors[:3], tensors[3:]
         if torch.is_grad_enabled():
             out = _explicit(qkv, ctx.counts, masks, ctx.scale)
-            return None, None, None, *by_autograd(out, tensors, grad)
-        found = [torch.empty_like(x) for x in tensors[: ctx.split]]
-        into = _parts([grad, *_three(found)], ctx.counts)
-        for_masks = [
-            _backward(part, mask, ctx.scale, back, found_part)
-            for (part, mask), (back, *found_part) in zip(parts, into, strict=True)
+            return None, None, *by_autograd(out, tensors, grad)
+        of_qkv = [torch.empty_like(x) for x in qkv]
+        parts = zip(_parts(qkv, ctx.counts), masks, strict=True)
+        into = _parts([grad, *of_qkv], ctx.counts)
+        of_masks = [
+            _backward(part, mask, ctx.scale, back, of_part)
+            for (part, mask), (back, *of_part) in zip(parts, into, strict=True)
         ]
-        return None, None, None, *found, *for_masks
-
-
-def _three(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Queries, keys and values, of one tensor that holds them or of the three."""
-    return tensors[0].unbind(0) if len(tensors) == 1 else tensors
+        return None, None, *of_qkv, *of_masks
 
 
 def _parts(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[tuple[Tensor, ...]]:
@@ -85,7 +81,7 @@ def _parts(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[tuple[Tenso
 def _explicit(
     qkv: Sequence[Tensor], counts: Sequence[int], masks: Sequence[Tensor], scale: float
 ) -> Tensor:
-    """softmax(q kᵀ scale + mask) v, as autograd likes to see it."""
+    """softmax(q kᵀ scale + mask) v, in operators whose gradients have gradients."""
     parts = zip(_parts(qkv, counts), masks, strict=True)
     return torch.cat([torch.softmax(q * scale @ k.mT + mask, -1) @ v for (q, k, v), mask in parts])
 
@@ -96,7 +92,7 @@ def _backward(
     """The gradient of softmax(q kᵀ scale + mask) v by the mask; those by q, k and v go `into`."""
     batch, heads, size, _ = grad.shape
     total = torch.zeros_like(mask)
-    step = max(1, ELEMENTS // (heads * size * qkv[1].shape[2]))
+    step = max(1, MAX_RECOMPUTED_ELEMENTS // (heads * size * qkv[1].shape[2]))
     for start in range(0, batch, step):
         chunk = slice(start, start + step)
         part = chunk if mask.shape[0] > 1 else slice(None)
@@ -124,7 +120,7 @@ def _back(
     logits = torch.add(mask, apart(torch.bmm(q, k.mT)), alpha=scale)
     attended = torch.softmax(logits, dim=-1).flatten(0, 1)
     of_attended = torch.bmm(back, v.mT)
-    of_logits = torch._softmax_backward_data(of_attended, attended, -1, attended.dtype)
+    of_logits = softmax_backward(of_attended, attended)
     of_mask += apart(of_logits).sum_to_size(of_mask.shape)
     dq, dk, dv = into
     torch.mul(apart(torch.bmm(of_logits, k)), scale, out=dq)
@@ -133,20 +129,31 @@ def _back(
     return attended, v
 
 
-def trained_attention(
-    x: Tensor, heads: int, qkv: nn.Linear, proj: nn.Linear, masks: Sequence[tuple[int, Tensor]]
-) -> Tensor:
-    """(B, N, C) -> (B, N, C): queries, keys and values from one linear layer, attention, and
-    another linear layer, for what `trains`; masks as above."""
+def refuses_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Refusal | None:
+    """Takes self-attention with masks, all of it trained, in training on a CPU."""
+    if refusal := not_cpu_training(x):
+        return refusal
+    if not masks or any(mask is None for _, mask in masks):
+        return Refusal("no mask")
+    return (
+        not_of_type(layer.qkv, nn.Linear)
+        or not_of_type(layer.proj, nn.Linear)
+        or frozen(layer.qkv)
+        or frozen(layer.proj)
+        or not_onednn(x, layer.qkv.weight)
+        or not_onednn(x, layer.proj.weight)
+    )
+
+
+def run_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Tensor:
     counts, added = zip(*masks, strict=True)
-    weights = (qkv.weight, qkv.bias, proj.weight, proj.bias)
-    out: Tensor = _SelfAttention.apply(x, heads, counts, *weights, *added)
+    weights = (layer.qkv.weight, layer.qkv.bias, layer.proj.weight, layer.proj.bias)
+    out: Tensor = _SelfAttention.apply(x, layer.num_heads, counts, *weights, *added)
     return out
 
 
 class _SelfAttention(torch.autograd.Function):
-    """Keeps its input, and queries, keys and values: a tile of tokens goes through it at
-    a time, either way."""
+    """Keeps its input, and queries, keys and values. Either pass takes a tile of tokens at a time."""
 
     @staticmethod
     def forward(
@@ -192,10 +199,10 @@ class _SelfAttention(torch.autograd.Function):
 def _tiles(
     x: Tensor, counts: Sequence[int], masks: Sequence[Tensor]
 ) -> list[tuple[int, slice, slice]]:
-    """Sequences that go together: which mask is theirs, which they are, and what of the mask."""
+    """Sequences that go together: the number of their mask, their range, and that of the mask."""
     found, first = [], 0
     for i, count in enumerate(counts):
-        tiles = min(count, max(1, round(count * x.shape[1] / TILE)))
+        tiles = min(count, max(1, round(count * x.shape[1] / training.TILE_TOKENS)))
         stops = [count * tile // tiles for tile in range(tiles + 1)]
         for start, stop in pairwise(stops):
             part = slice(start, stop) if len(masks[i]) > 1 else slice(None)

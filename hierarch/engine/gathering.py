@@ -1,38 +1,46 @@
-"""All windows of a map, taken out of it in one step and put back in one: where it trains on a CPU,
-on a GPU, and where torch compiles it.
-
-A compiler has one index to read then. What views make of a padded, rolled and cut map is more than
-torch's can simplify in reasonable time where sizes are symbolic.
-"""
+"""All windows of a map, taken out by one index and put back by it, with a cheap gradient: on a CPU,
+on a GPU, and in programs of torch.compile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from hierarch.model.by_size import kept_on_gpu
-from hierarch.model.cut import Counts, Cut
+from hierarch.engine.conditions import not_eager_or_compiled
+from hierarch.engine.torch_private import is_known
+from hierarch.nn.cut import Cut
+from hierarch.nn.functional import constant
+from hierarch.nn.ops import Refusal
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.base import tokens
 
 
-def gathered(x: Tensor, cut: Cut, mix: Callable[[Tensor, Counts], Tensor]) -> Tensor:
-    """(B, H, W, C) -> (B, H, W, C): what `mix` makes of the windows of a map, (n, N, C) and their
-    kinds."""
-    batch, height, width, dim = x.shape
-    slots, size, count = _slots(cut, batch, device=x.device), tokens(cut.window), batch * cut.count
+def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
+    return not_eager_or_compiled(x)
+
+
+def run_gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
+    batch, *grid, dim = x.shape
+    cut = mixer.cut(tuple(grid))
+    slots, size, count = (
+        constant(Cut.slots, cut, batch, device=x.device),
+        tokens(cut.window),
+        cut.count,
+    )
+    pads = has_padding(cut)
     put, take = (_Put.apply, _Take.apply) if torch.is_grad_enabled() else (_put, _take)
-    rows = put(x.reshape(-1, dim), slots, count * size, cut.pads)
-    mixed = mix(rows.view(count, size, dim), cut.counts(batch))
-    out = take(mixed.reshape(count * size, -1), slots, cut.pads)
-    return cast(Tensor, out).view(batch, height, width, -1)
+    rows = put(x.reshape(-1, dim), slots, batch * count * size, pads)
+    runs = [(kind, number) for kind, number in cut.runs(batch) if number]
+    mixed = mixer.mix(rows.view(batch * count, size, dim), cut, runs)
+    out = take(mixed.reshape(batch * count * size, -1), slots, pads)
+    return cast(Tensor, out).view(batch, *grid, -1)
 
 
-@kept_on_gpu
-def _slots(cut: Cut, batch: int, *, device: torch.device) -> Tensor:
-    return cut.slots(batch, device)
+def has_padding(cut: Cut) -> bool:
+    """Whether there are, or for some symbolic size may be, slots without a token."""
+    return not all(is_known(axis.count * axis.window == axis.size) for axis in cut.axes)
 
 
 def _put(x: Tensor, slots: Tensor, count: int, pads: bool) -> Tensor:
@@ -43,7 +51,7 @@ def _put(x: Tensor, slots: Tensor, count: int, pads: bool) -> Tensor:
 
 
 def _take(x: Tensor, slots: Tensor, pads: bool) -> Tensor:
-    """(slots, C) -> (n, C): undoes `_put`. Only a gradient asks whether it `pads`."""
+    """(slots, C) -> (n, C): undoes `_put`. `pads` matters to the gradient alone."""
     return x.index_select(0, slots)
 
 
@@ -78,8 +86,8 @@ class _Take(torch.autograd.Function):
 
 
 def write(out: Tensor, places: Tensor, rows: Tensor) -> None:
-    """out[places] = rows, by 16 bytes at a time where both are made of such: torch itself would put
-    them in place number by number."""
+    """out[places] = rows, by 16 bytes at a time where rows are multiples of that: torch copies
+    number by number."""
     if not torch.compiler.is_compiling() and all(map(_is_wide, (out, rows))):
         out, rows = out.view(torch.complex128), rows.view(torch.complex128)
     out.index_copy_(0, places, rows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hierarch.model.layers import Linear
+from hierarch.nn import functional, init
+from hierarch.nn.layers import build_activation, build_norm
 from hierarch.spec.head import HeadSpec
 from hierarch.spec.parts import NormSpec
 
@@ -18,13 +19,14 @@ class Head(nn.Module):
     def __init__(self, dim: int, spec: HeadSpec, *, norm: NormSpec) -> None:
         super().__init__()
         hidden = spec.hidden_dim(dim)
-        self.norm = norm.build(dim) if spec.pool_first else nn.Identity()
+        self.norm = build_norm(norm, dim) if spec.pool_first else nn.Identity()
         self.drop = nn.Dropout(spec.drop_rate)
         self.hidden = HiddenLayer(dim, hidden, spec, norm=norm) if hidden else nn.Identity()
-        self.fc = Linear(hidden or dim, spec.num_classes) if spec.num_classes else nn.Identity()
+        classes = spec.num_classes
+        self.fc = init.linear(hidden or dim, classes) if classes else nn.Identity()
 
     def taking_over(self, old: Head) -> Head:
-        """This head with all that another one has learned, but for the classifier."""
+        """This head with the layers of another one, but for the classifier."""
         self.norm = old.norm
         if type(self.hidden) is type(old.hidden):
             self.hidden = old.hidden
@@ -33,7 +35,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         pooled: Tensor = self.norm(x.mean(dim=(1, 2), keepdim=True)).flatten(1)
         pooled = self.drop(pooled)
-        return pooled if pre_logits else self.fc(self.hidden(pooled))
+        return pooled if pre_logits else functional.linear(self.fc, self.hidden(pooled))
 
 
 class HiddenLayer(nn.Module):
@@ -41,11 +43,11 @@ class HiddenLayer(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, spec: HeadSpec, *, norm: NormSpec) -> None:
         super().__init__()
-        self.fc = Linear(dim, hidden_dim)
-        self.act = spec.activation.build()
-        self.norm = norm.build(hidden_dim)
+        self.fc = init.linear(dim, hidden_dim)
+        self.act = build_activation(spec.activation)
+        self.norm = build_norm(norm, hidden_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.fc(x))
+        x = self.act(functional.linear(self.fc, x))
         normed: Tensor = self.norm(x[:, None, None]).flatten(1)
         return normed

@@ -9,34 +9,33 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from hierarch.engine import torch_private
+from hierarch.engine.conditions import autocast, dtype_name
+from hierarch.nn.ops import Refusal
 
-def _onednns_types() -> frozenset[torch.dtype]:
-    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return frozenset()
-    half = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
-    return frozenset({torch.float32} | half)
-
-
-ONEDNNS_TYPES = _onednns_types()
+ONEDNN_DTYPES = torch_private.onednn_dtypes()
 
 
-def is_onednns(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN can multiply them."""
-    return (
-        type(weight) in (nn.Parameter, Tensor)
-        and x.dtype == weight.dtype
-        and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
-        and x.dtype in ONEDNNS_TYPES
-    )
+def not_onednn(x: Tensor, weight: Tensor) -> Refusal | None:
+    """Refuses tensors that oneDNN does not multiply."""
+    if type(weight) not in (nn.Parameter, Tensor):
+        return Refusal(f"a weight of type {type(weight).__name__}")
+    if x.dtype != weight.dtype:
+        return Refusal(f"{dtype_name(x)} times {dtype_name(weight)}")
+    if x.dtype not in ONEDNN_DTYPES:
+        return Refusal(f"{dtype_name(x)} on this processor")
+    if x.numel() == 0:
+        return Refusal("no tokens")
+    return autocast()
 
 
 def onednn_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
-    """(..., C) -> (..., D), for what `is_onednns`; it has no gradient."""
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    out: Tensor = multiply(x.reshape(-1, x.shape[-1]), weight, bias, activation, [], "none")
+    """(..., C) -> (..., D), for tensors that `not_onednn` accepts; it has no gradient."""
+    assert torch_private.linear_pointwise is not None
+    rows = x.reshape(-1, x.shape[-1])
+    out: Tensor = torch_private.linear_pointwise(rows, weight, bias, activation, [], "none")
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
@@ -65,8 +64,8 @@ def linear_gradients(
     multiply: Callable[[Tensor, Tensor], Tensor] = onednn_linear,
     outer: Callable[[Tensor, Tensor], Tensor] = onednn_outer,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Those of a linear layer's input (..., C), weight and bias which are wanted, from that of its
-    output (..., D)."""
+    """The gradients of a linear layer's input (..., C), weight and bias, from that of its output
+    (..., D); None for each that is not `wanted`."""
     of_x, of_weight, of_bias = wanted
     return (
         multiply(grad, weight.T) if of_x else None,
@@ -75,7 +74,7 @@ def linear_gradients(
     )
 
 
-# what torch's compiler sees of them: of a linear layer it would make one of torch.mm's library
+# The operators that torch.compile sees, which else calls the library behind torch.mm.
 
 
 @torch.library.custom_op(
@@ -99,7 +98,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "
     "hierarch::outer", mutates_args=(), schema="(Tensor left, Tensor right) -> Tensor"
 )
 def compiled_outer(left: Tensor, right: Tensor) -> Tensor:
-    """`onednn_outer`, in order in memory."""
+    """`onednn_outer`, contiguous."""
     return onednn_outer(left, right).contiguous()
 
 

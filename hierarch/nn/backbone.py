@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from os import PathLike
-from typing import Any, Literal, Self, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.block import Block
-from hierarch.model.head import Head
-from hierarch.model.inference import eager, is_hooked_inside, keep_freed_memory, unwatched
-from hierarch.model.packing import pack, unpack
-from hierarch.model.position import AbsolutePosition
-from hierarch.model.side_by_side import side_by_side, threads_for
-from hierarch.model.stage import Stage, is_fresh
-from hierarch.model.streaming import TileSize
+from hierarch.nn import functional, init
+from hierarch.nn.head import Head
+from hierarch.nn.layers import build_norm
+from hierarch.nn.position import AbsolutePosition
+from hierarch.nn.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
 from hierarch.spec.head import HeadSpec
-from hierarch.spec.load import load, override
+from hierarch.spec.load import override
 from hierarch.spec.parts import NormSpec
-
-
-def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:
-    """Build a backbone from a spec, a preset's name, a YAML file or a mapping.
-
-    Keywords override the spec's top-level fields: `build("swin_tiny", head=None)`. Raises
-    `SpecError` for a spec, or an override, that describes no network.
-    """
-    return Backbone(override(load(spec), overrides))
 
 
 class FeatureInfo(list[dict[str, Any]]):
@@ -71,7 +58,7 @@ class Backbone(nn.Module):
         self.num_features = plan[-1].dim
         # only a head's norm is here, before the mean; an output has a norm of its own
         norms_map = spec.head is not None and not spec.head.pool_first
-        self.norm = self._head_norm().build(self.num_features) if norms_map else nn.Identity()
+        self.norm = build_norm(self._head_norm(), self.num_features) if norms_map else nn.Identity()
         self.head = self._head(spec.head)
 
     def _head_norm(self) -> NormSpec:
@@ -84,53 +71,32 @@ class Backbone(nn.Module):
         return Head(self.num_features, head, norm=self._head_norm())
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if not self.training and unwatched(images):
-            _check_images(images, self.spec.stem.in_chans)  # a thread would name its part's shape
-            threads = threads_for(len(images))
-            if threads > 1 and self._streams(images):
-                return side_by_side(self._forward, images, threads)
-        return self._forward(images)
+        _check_images(images, self.spec.stem.in_chans)
+        return functional.batch(self, images)
 
-    def _streams(self, images: Tensor) -> bool:
-        """Whether nothing but the output is looked at, and no image's depends on another."""
-        return not is_hooked_inside(self) and all(stage.streams(images) for stage in self._stages())
-
-    def _forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def compute(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What `forward` returns, of images whose shape is checked."""
         if self.spec.head is not None:
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
-        maps = self._maps(images, outputs)
+        maps = functional.maps(self, images, outputs)
         return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
 
-    def _maps(
-        self, images: Tensor, wanted: Collection[int], *, upto: int | None = None
-    ) -> dict[int, Tensor]:
-        """The maps of some stages, (B, H, W, C), before any norm; the others' are not kept."""
-        _check_images(images, self.spec.stem.in_chans)
-        if eager(images):
-            keep_freed_memory()
-        x = self.drop(self.position_embedding(self.stem(images)))
-        makers = (self.stem, self.position_embedding, self.drop)
-        fresh = unwatched(images) and is_fresh(x, images, *makers)
-        maps = {}
-        for i, stage in enumerate(self.stages[:upto]):
-            x = stage(x, over=fresh and i == 0)
-            if i in wanted:
-                maps[i] = x
-        return maps
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> (B, h, w, dim): the tokens that enter the first stage."""
+        tokens: Tensor = self.drop(self.position_embedding(self.stem(images)))
+        return tokens
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
         """The norm that a stage's map leaves the network with: the last one's is the head's."""
-        normed: Tensor = self._stages()[index].norm(x)
+        normed: Tensor = cast(Stage, self.stages[index]).norm(x)
         return self.norm(normed) if index == len(self.stages) - 1 else normed
-
-    def _stages(self) -> list[Stage]:
-        return cast("list[Stage]", list(self.stages))  # older compilers know no list[...]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
+        _check_images(images, self.spec.stem.in_chans)
         last = len(self.stages) - 1
-        return self._normed(last, self._maps(images, [last])[last])
+        return self._normed(last, functional.maps(self, images, [last])[last])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
@@ -164,7 +130,8 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
         last = max(wanted) if stop_early else count - 1
-        maps = self._maps(x, {*wanted, last}, upto=last + 1)
+        _check_images(x, self.spec.stem.in_chans)
+        maps = functional.maps(self, x, {*wanted, last})
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
             taken = [_nchw(m) for m in taken]
@@ -205,43 +172,20 @@ class Backbone(nn.Module):
         """
         if per not in ("block", "stage"):
             raise ValueError(f"per={per!r} should be 'block' or 'stage'")
-        for stage in self._stages():
-            stage.grad_checkpointing = per if enable else None
+        for stage in self.stages:
+            cast(Stage, stage).grad_checkpointing = per if enable else None
 
-    def set_tile_size(self, tokens: TileSize) -> None:
-        """How many tokens inference on a CPU takes through a block together, where the block's
-        mixer works in windows; "auto", the default, for 735 KiB of them. None for all at once.
-
-        Raises `ValueError` for a number below 1. The output does not depend on it.
-        """
-        if tokens not in ("auto", None) and (isinstance(tokens, str) or tokens < 1):
-            raise ValueError(f"tokens={tokens} should be 1 or more, 'auto' or None")
-        for stage in self._stages():
-            for block in stage.blocks:
-                cast(Block, block).tile = tokens
-
-    def pack_weights(self) -> Self:
-        """Keep the weights of linear layers in the order that oneDNN multiplies in, and in no
-        other, which makes inference on a CPU faster; and return the network.
-
-        They are no parameters then, so that nothing trains them, but are in a state dict as before.
-        Layers with a hook are left as they are. Raises `ValueError` where there is a weight that
-        oneDNN does not multiply: on a GPU, or in other types than float32 and bfloat16.
-        """
-        pack(self)
-        return self
-
-    def unpack_weights(self) -> Self:
-        """Undo `pack_weights`, and return the network: weights are parameters again."""
-        unpack(self)
-        return self
+    def reset_parameters(self) -> None:
+        """Draw all parameters as published, and fill in the tables that are worked out, as when the
+        network was built: after `to_empty`, for a network from the meta device."""
+        init.reset_parameters(self)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.head.get_submodule("fc")
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last linear layer by a new one; 0 classes leave the mean features.
+        """Replace the last linear layer by a new one; 0 classes return the mean features.
 
         Raises `ValueError` for a network without a head, and for a negative number.
         """
