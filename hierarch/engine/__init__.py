@@ -6,10 +6,11 @@ complete without this folder.
 
 from __future__ import annotations
 
-from hierarch.engine.explain import Explanation, explain
+from hierarch.engine.explain import explain
 from hierarch.engine.table import install
 from hierarch.nn.layers import per_token
 from hierarch.nn.ops import disabled
+from hierarch.report.engine import Explanation
 
 __all__ = ["Explanation", "disabled", "explain", "per_token"]
 

@@ -52,7 +52,7 @@ def run_by_mask(
     if len(added) < 2:
         return _joined(attend(q, k, v, attn_mask=added[0][1] if added else None))
     counts = [count for count, _ in added]
-    parts = zip(q.split(counts), k.split(counts), v.split(counts), added, strict=True)
+    parts = zip(*(x.split_with_sizes(counts) for x in (q, k, v)), added, strict=True)
     # with the heads of a token side by side, as torch's kernels leave them
     out = [attend(q, k, v, attn_mask=mask).transpose(1, 2) for q, k, v, (_, mask) in parts]
     return torch.cat(out).flatten(2)

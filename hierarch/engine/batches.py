@@ -1,4 +1,4 @@
-"""The images of a batch shared among threads, and the fold over the stages with maps overwritten."""
+"""A batch shared among threads, and the fold over the stages with a map overwritten."""
 
 from __future__ import annotations
 

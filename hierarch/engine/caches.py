@@ -1,5 +1,4 @@
-"""What is computed once and kept: masks until a weight changes, and on a GPU tensors that follow from
-sizes alone.
+"""Results that are kept: masks until a weight changes, and on a GPU tensors that follow from sizes.
 
 On a CPU, masks are gathered from a table of weights. On a GPU, each of a dozen small operators
 costs the processor as much time as a large one.

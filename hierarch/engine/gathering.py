@@ -14,7 +14,7 @@ from hierarch.nn.cut import Cut
 from hierarch.nn.functional import constant
 from hierarch.nn.ops import Refusal
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import tokens
+from hierarch.spec.base import Pair, tokens
 
 
 def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
@@ -23,18 +23,15 @@ def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
 
 def run_gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
     batch, *grid, dim = x.shape
-    cut = mixer.cut(tuple(grid))
-    slots, size, count = (
-        constant(Cut.slots, cut, batch, device=x.device),
-        tokens(cut.window),
-        cut.count,
-    )
+    cut = mixer.cut(cast(Pair, tuple(grid)))
+    slots = constant(Cut.slots, cut, batch, device=x.device)
+    size, count = tokens(cut.window), batch * cut.count
     pads = has_padding(cut)
     put, take = (_Put.apply, _Take.apply) if torch.is_grad_enabled() else (_put, _take)
-    rows = put(x.reshape(-1, dim), slots, batch * count * size, pads)
+    rows = put(x.reshape(-1, dim), slots, count * size, pads)
     runs = [(kind, number) for kind, number in cut.runs(batch) if number]
-    mixed = mixer.mix(rows.view(batch * count, size, dim), cut, runs)
-    out = take(mixed.reshape(batch * count * size, -1), slots, pads)
+    mixed = mixer.mix(rows.view(count, size, dim), cut, runs)
+    out = take(mixed.reshape(count * size, -1), slots, pads)
     return cast(Tensor, out).view(batch, *grid, -1)
 
 

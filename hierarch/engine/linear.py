@@ -66,7 +66,7 @@ def refuses_compiled(layer: nn.Module, x: Tensor, bias: Tensor | None = None) ->
 
 
 def run_compiled(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return compiled_linear(x, layer.weight, _sum(layer.bias, bias))
+    return cast(Tensor, compiled_linear(x, layer.weight, _sum(layer.bias, bias)))
 
 
 def refuses_packed(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:

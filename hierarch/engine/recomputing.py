@@ -153,7 +153,7 @@ def run_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Tensor:
 
 
 class _SelfAttention(torch.autograd.Function):
-    """Keeps its input, and queries, keys and values. Either pass takes a tile of tokens at a time."""
+    """Keeps its input, queries, keys and values. Either pass takes a tile of tokens at a time."""
 
     @staticmethod
     def forward(

@@ -23,7 +23,7 @@ from hierarch.nn.block import Block
 from hierarch.nn.cut import Cut, Runs
 from hierarch.nn.ops import Refusal
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import tokens
+from hierarch.spec.base import Pair, tokens
 
 TileSize = int | Literal["auto"] | None
 """Tokens of a tile, about: what goes through a block together. "auto": `TILE_BYTES` of them. None:
@@ -32,16 +32,15 @@ TILE_BYTES = 40 * 7 * 7 * 96 * 4
 """Bytes of a tile for each thread that works on it: 40 windows of 7x7 at Swin-T's first width in
 float32.
 
-Measured: the widest tensor of a tile, an MLP's hidden layer, then stays near the cores, and a matrix
-multiplication has enough rows to run at its full speed.
+Measured: the widest tensor of a tile, an MLP's hidden layer, then stays near the cores, and a
+matrix multiplication has enough rows to run at its full speed.
 """
 MIN_TILES_PER_THREAD = 1.25
-"""Below this many tiles per thread, the pool's threads lose more than they gain: torch's own threads
-spin for some milliseconds after each operator, and slow them down.
-"""
+"""Below this many tiles per thread, the pool's threads lose more than they gain: torch's own
+threads spin for some milliseconds after each operator, and slow them down."""
 MAX_KEPT_SLOTS = 1 << 14
-"""Slots of a map whose order is kept, at most. For a few images, working it out takes a hundredth of
-their time; `ENTRIES` orders of this size need 8 MiB."""
+"""Slots of a map whose order is kept, at most. For a few images, working it out takes a hundredth
+of their time; `ENTRIES` orders of this size need 8 MiB."""
 PADDING = -1
 
 Order = tuple[Tensor, Runs]
@@ -114,8 +113,7 @@ def threads_of(x: Tensor) -> int:
 
 
 def may_alias(made: Tensor, given: Tensor, *makers: nn.Module) -> bool:
-    """Whether somebody else may hold the memory of what modules made of a tensor: a hook, or whoever
-    holds the tensor."""
+    """Whether a hook on the makers, or whoever holds `given`, may hold the memory of `made`."""
     memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
     return memory == other or changed_inside(*makers) is not None
 
@@ -145,7 +143,7 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int, inplace: bool 
     batch, *grid, dim = x.shape
     rows = x.reshape(-1, dim)
     out = rows if inplace else None
-    cuts = [cast(WindowMixer, block.mixer).cut(tuple(grid)) for block in blocks]
+    cuts = [cast(WindowMixer, block.mixer).cut(cast(Pair, tuple(grid))) for block in blocks]
     different = list(dict.fromkeys(cuts))
     made = each(functools.partial(order, batch=batch), different, threads)
     orders = dict(zip(different, made, strict=True))

@@ -1,5 +1,4 @@
-"""A pool of threads, in each of which torch uses one thread: for the images of a batch, or the tiles
-of a map.
+"""A pool of threads, in each of which torch uses one: for the images of a batch, or tiles of a map.
 
 torch itself splits each operator among threads, and all of them wait for the slowest after each
 one. Here threads wait once, at the end of a batch or of a block.

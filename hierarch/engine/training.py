@@ -1,4 +1,4 @@
-"""Training on a CPU: layers whose backward pass keeps less than autograd's, and multiplies by oneDNN.
+"""Training on a CPU: layers that keep less for the backward pass than autograd, and use oneDNN.
 
 Outputs of matrix multiplications are kept for the backward pass. A norm and an activation are
 recomputed, a tile of tokens at a time: memory is saved for 3 to 4 % more time. Gradients, and their

@@ -69,7 +69,7 @@ class TokenMlp(nn.Module):
         columns = rearrange(x, "b h w c -> b c (h w)")
         # a symbolic size (torch.export) is not branched on
         if type(h) is int and (h, w) == self.grid:
-            mixed = self.act(self.fc1(columns))
+            mixed: Tensor = self.act(self.fc1(columns))
             mixed = mixed if self.fc2 is None else self.fc2(mixed)
         else:
             mixed = self._resized((h, w), columns)

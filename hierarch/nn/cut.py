@@ -138,8 +138,8 @@ class Cut:
         """(B * tokens): the slot of each token of a batch of grids, where window follows window."""
         found = [axis.places(device) for axis in self.axes]
         windows, places = [window for window, _ in found], [place for _, place in found]
-        numbers = self._numbers(batch, device)[(slice(None), *_meshed(windows))]
-        slots = numbers * math.prod(self.window)
+        index: Any = (slice(None), *_meshed(windows))
+        slots = self._numbers(batch, device)[index] * math.prod(self.window)
         inside = 1
         for axis, place in reversed(list(zip(self.axes, _meshed(places), strict=True))):
             slots = slots + place * inside
@@ -150,12 +150,13 @@ class Cut:
         """(B, *counts): the number of each window, where kind follows kind."""
         parts = zip(*(axis.kinds(device) for axis in self.axes), strict=True)
         earlier, alike, rank = (_meshed(part) for part in parts)
-        number = torch.arange(batch, device=device).view(-1, *[1] * len(self.axes))
-        for same, place in zip(alike, rank, strict=True):
-            number = number * same + place
+        number: Tensor = torch.arange(batch, device=device).view(-1, *[1] * len(self.axes))
+        for of_kind, place in zip(alike, rank, strict=True):
+            number = number * of_kind + place
         for i, before in enumerate(earlier):  # the windows of kinds that first differ at axis i
+            same: Any = math.prod(alike[:i])
             later = math.prod(axis.count for axis in self.axes[i + 1 :])
-            number = number + batch * math.prod(alike[:i]) * before * later
+            number = number + batch * same * before * later
         return number
 
 
