@@ -85,9 +85,11 @@ class WindowMlp(WindowMixer):
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
         weight, bias = self.group_linear(cut.window)
-        columns = rearrange(windows, "n s (heads c) -> heads s (n c)", heads=self.num_heads)
+        split = rearrange(windows, "n s (heads c) -> heads s n c", heads=self.num_heads)
+        columns = rearrange(contiguous(split), "heads s n c -> heads s (n c)")
         mixed = torch.baddbmm(bias, weight, columns)
-        return rearrange(mixed, "heads s (n c) -> n s (heads c)", n=len(windows))
+        split = rearrange(mixed, "heads s (n c) -> n s heads c", n=windows.shape[0])
+        return rearrange(contiguous(split), "n s heads c -> n s (heads c)")
 
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
         """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""

@@ -9,11 +9,12 @@ Sizes may be symbolic (torch.compile, torch.export) or traced (torch.jit).
 
 from __future__ import annotations
 
-import math
+import functools
+import itertools
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
@@ -124,13 +125,13 @@ class Cut:
     @property
     def count(self) -> int:
         """Number of windows of a grid."""
-        return math.prod(axis.count for axis in self.axes)
+        return product(axis.count for axis in self.axes)
 
     def runs(self, batch: int) -> Runs:
         """The windows of a batch of grids, kind after kind."""
         counts = [_kind_counts(axis) for axis in self.axes]
         return [
-            (kind, batch * math.prod(of[last] for of, last in zip(counts, kind, strict=True)))
+            (kind, batch * product(of[last] for of, last in zip(counts, kind, strict=True)))
             for kind in kinds(self.shift)
         ]
 
@@ -139,7 +140,7 @@ class Cut:
         found = [axis.places(device) for axis in self.axes]
         windows, places = [window for window, _ in found], [place for _, place in found]
         index: Any = (slice(None), *_meshed(windows))
-        slots = self._numbers(batch, device)[index] * math.prod(self.window)
+        slots = self._numbers(batch, device)[index] * product(self.window)
         inside = 1
         for axis, place in reversed(list(zip(self.axes, _meshed(places), strict=True))):
             slots = slots + place * inside
@@ -154,15 +155,20 @@ class Cut:
         for of_kind, place in zip(alike, rank, strict=True):
             number = number * of_kind + place
         for i, before in enumerate(earlier):  # the windows of kinds that first differ at axis i
-            same: Any = math.prod(alike[:i])
-            later = math.prod(axis.count for axis in self.axes[i + 1 :])
+            same: Any = product(alike[:i])
+            later = product(axis.count for axis in self.axes[i + 1 :])
             number = number + batch * same * before * later
         return number
 
 
 def kinds(shift: Sequence[int]) -> list[Kind]:
     """The kinds of windows of a grid with this shift, in the order of their numbers."""
-    return list(product(*((False,) if is_zero(by) else (False, True) for by in shift)))
+    return list(itertools.product(*((False,) if is_zero(by) else (False, True) for by in shift)))
+
+
+def product(sizes: Iterable[Any]) -> Any:
+    """The product of sizes that may be symbolic: torch.compile has no `math.prod` of them."""
+    return functools.reduce(operator.mul, sizes, 1)
 
 
 def _kind_counts(axis: Axis) -> dict[bool, int]:

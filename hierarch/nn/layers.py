@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hierarch.nn import init
+from hierarch.nn import functional, init
 from hierarch.spec.parts import ActivationSpec, NormSpec
 
 
@@ -22,8 +22,8 @@ class Mlp(nn.Module):
         self.fc2 = init.linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.act(self.fc1(x)))
-        out: Tensor = self.drop(self.fc2(x))
+        x = self.drop(self.act(functional.linear(self.fc1, x)))
+        out: Tensor = self.drop(functional.linear(self.fc2, x))
         return out
 
 
