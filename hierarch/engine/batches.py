@@ -7,18 +7,18 @@ from collections.abc import Collection
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hierarch.engine.conditions import (
     changed,
     changed_inside,
     not_cpu_inference,
     not_eager_on_cpu,
+    not_known,
 )
 from hierarch.engine.streaming import may_alias, overwriting, refuses_stage
 from hierarch.engine.threads import each, threads_for
 from hierarch.nn.backbone import Backbone
-from hierarch.nn.layers import PER_TOKEN
 from hierarch.nn.ops import Refusal
 from hierarch.nn.stage import Stage
 
@@ -39,19 +39,7 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
         assert isinstance(stage, Stage)
         if refusal := refuses_stage(stage.downsample, stage.blocks, images):
             return refusal
-    return changed_inside(network) or _not_per_image(network)
-
-
-def _not_per_image(*modules: nn.Module) -> Refusal | None:
-    """Refuses types that are not known to work on each image alone."""
-    for module in modules:
-        cls = type(module)
-        known = cls in PER_TOKEN or cls is nn.Conv2d or cls.__module__.startswith("hierarch.")
-        if not known:
-            return Refusal(f"{cls.__name__} is not known to work image by image", module)
-        if refusal := _not_per_image(*module.children()):
-            return refusal
-    return None
+    return changed_inside(network) or not_known(network)
 
 
 def run_shared(network: Backbone, images: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -161,6 +161,19 @@ def not_per_token(*modules: nn.Module) -> Refusal | None:
     return None
 
 
+def not_known(*modules: nn.Module) -> Refusal | None:
+    """Refuses modules that may mix images or keep their output: types that are neither in
+    `PER_TOKEN` nor the library's own, nor a convolution."""
+    for module in modules:
+        cls = type(module)
+        known = cls in PER_TOKEN or cls is nn.Conv2d or cls.__module__.startswith("hierarch.")
+        if not known:
+            return Refusal(f"{cls.__name__} is not a known layer", module)
+        if refusal := not_known(*module.children()):
+            return refusal
+    return None
+
+
 def _not_plain(module: nn.Module) -> Refusal | None:
     """Refuses a parameter of a tensor subclass, such as a quantized one."""
     for weight in module._parameters.values():

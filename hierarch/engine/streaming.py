@@ -16,7 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.engine.caches import ENTRIES
-from hierarch.engine.conditions import changed, changed_inside, not_cpu_inference, not_per_token
+from hierarch.engine.conditions import (
+    changed,
+    changed_inside,
+    not_cpu_inference,
+    not_known,
+    not_per_token,
+)
 from hierarch.engine.gathering import has_padding, write
 from hierarch.engine.threads import each, threads_for
 from hierarch.nn.block import Block
@@ -113,9 +119,10 @@ def threads_of(x: Tensor) -> int:
 
 
 def may_alias(made: Tensor, given: Tensor, *makers: nn.Module) -> bool:
-    """Whether a hook on the makers, or whoever holds `given`, may hold the memory of `made`."""
+    """Whether the makers, a hook on them, or whoever holds `given`, may hold the memory of
+    `made`."""
     memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
-    return memory == other or changed_inside(*makers) is not None
+    return memory == other or bool(changed_inside(*makers) or not_known(*makers))
 
 
 _owned = threading.local()

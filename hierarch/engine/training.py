@@ -49,6 +49,8 @@ def refuses_mlp(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Ref
     if refusal := not_of_type(mlp, Mlp) or not_cpu_training(x):
         return refusal
     assert isinstance(mlp, Mlp)
+    if refusal := not_of_type(mlp.drop, nn.Dropout):
+        return refusal
     if mlp.drop.p:
         return Refusal("dropout in the MLP", mlp.drop)
     return (
