@@ -15,7 +15,7 @@ from hierarch.mixers.grid_attention import GridAttention, gather, spread
 from hierarch.mixers.linear_attention import LinearAttention, positive
 from hierarch.mixers.neighborhood_attention import NeighborhoodAttention
 from hierarch.mixers.window_attention import WindowAttention
-from hierarch.model.windows import pad
+from hierarch.nn.padding import pad
 from hierarch.spec.claim import growing
 
 DIM, HEADS = 16, 4

@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
-from hierarch.model.by_size import ENTRIES, kept_on_gpu
-from hierarch.model.masks import ALIGNMENT, in_whole_rows
+from hierarch.engine.alignment import ALIGNMENT, padded_rows
+from hierarch.engine.caches import ENTRIES
+from hierarch.nn import functional
 
 HEAD = {"num_classes": 5}
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item")
@@ -71,7 +72,7 @@ def test_a_copy_to_the_device_is_seen():
 @pytest.mark.parametrize("size", [49, 64, 16, 7])
 def test_whole_rows_hold_what_was_there(size):
     mask = noise(3, size, size)
-    rows = in_whole_rows(mask)
+    rows = padded_rows(mask)
     assert rows.stride(-2) % ALIGNMENT == 0
     torch.testing.assert_close(rows[..., :size], mask, rtol=0, atol=0)
     assert not rows[..., size:].any()

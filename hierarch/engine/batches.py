@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from hierarch.engine.conditions import (
-    changed,
     changed_inside,
     not_cpu_inference,
     not_eager_on_cpu,
     not_known,
+    not_of_type,
 )
 from hierarch.engine.streaming import may_alias, overwriting, refuses_stage
 from hierarch.engine.threads import each, threads_for
@@ -36,7 +36,8 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
     if threads_for(len(images)) == 1:
         return Refusal("fewer images than threads, or one thread")
     for stage in network.stages:
-        assert isinstance(stage, Stage)
+        if type(stage) is not Stage:
+            return Refusal(f"{type(stage).__name__} is not Stage", stage)
         if refusal := refuses_stage(stage.downsample, stage.blocks, images):
             return refusal
     return changed_inside(network) or not_known(network)
@@ -75,7 +76,7 @@ def run_overwriting(
     x, maps = network.embed(images), {}
     makers = (network.stem, network.position_embedding, network.drop)
     for i, stage in enumerate(network.stages[: max(wanted) + 1]):
-        if i == 0 and not changed(stage) and not may_alias(x, images, *makers):
+        if i == 0 and not not_of_type(stage, Stage) and not may_alias(x, images, *makers):
             x = overwriting(stage, x)
         else:
             x = stage(x)

@@ -131,6 +131,13 @@ def not_of_type(module: nn.Module, cls: type[nn.Module]) -> Refusal | None:
     return changed(module)
 
 
+def not_inherited(module: nn.Module, base: type[nn.Module]) -> Refusal | None:
+    """Refuses a subclass of `base` that overrides its `forward`."""
+    if type(module).forward is base.forward:
+        return None
+    return Refusal(f"{type(module).__name__} has a forward of its own", module)
+
+
 def changed_inside(*modules: nn.Module) -> Refusal | None:
     """Refuses modules of which one, or one inside them, is `changed`."""
     for module in modules:

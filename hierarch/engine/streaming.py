@@ -20,6 +20,7 @@ from hierarch.engine.conditions import (
     changed,
     changed_inside,
     not_cpu_inference,
+    not_inherited,
     not_known,
     not_per_token,
 )
@@ -74,6 +75,8 @@ def _not_streamable(block: nn.Module) -> Refusal | None:
     """Refuses all but blocks that mix in windows, and else work token by token."""
     if not isinstance(block, Block):
         return Refusal(f"{type(block).__name__} is not a Block", block)
+    if refusal := not_inherited(block, Block):
+        return refusal
     if block.training:
         return Refusal("training mode", block)
     if tile_size(block) is None:
@@ -81,6 +84,8 @@ def _not_streamable(block: nn.Module) -> Refusal | None:
     mixer = block.mixer
     if not isinstance(mixer, WindowMixer):
         return Refusal(f"{type(mixer).__name__} does not mix in windows", mixer)
+    if refusal := not_inherited(mixer, WindowMixer):
+        return refusal
     others = (child for child in block.children() if child is not mixer)
     return changed(mixer) or not_per_token(*mixer.children()) or not_per_token(*others)
 
