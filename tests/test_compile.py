@@ -19,8 +19,8 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch._inductor import config as inductor
 
 import hierarch
-from hierarch.nn.init import linear as Linear
 from hierarch.engine.onednn import compiled_linear, compiled_outer
+from hierarch.nn.init import linear as Linear
 
 HEAD = {"num_classes": 5}
 STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]

@@ -48,9 +48,8 @@ def shared(monkeypatch):
 
 
 def one_by_one(model, images):
-    with torch.no_grad():
-        with engine.disabled():
-            outputs = [model(image[None]) for image in images]
+    with torch.no_grad(), engine.disabled():
+        outputs = [model(image[None]) for image in images]
     if isinstance(outputs[0], tuple):
         return [torch.cat(maps) for maps in zip(*outputs, strict=True)]
     return [torch.cat(outputs)]

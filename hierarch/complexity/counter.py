@@ -118,7 +118,8 @@ _FREE = {
         "upsample_nearest2d alias lift_fresh linspace meshgrid fill_ zero_ numel eye one_hot",
         "hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh_ leaky_relu_ sigmoid_ tanh_ elu",
         "elu_ selu mish mish_ prelu square addcmul sin cos cumsum var std var_mean std_mean",
-        "reshape_as view_as repeat_interleave col2im adaptive_max_pool2d argsort index_copy_ index_copy",
+        "reshape_as view_as repeat_interleave col2im adaptive_max_pool2d argsort index_copy_",
+        "index_copy",
     )
     for name in names.split()
 } - _DEFAULT_SUPPORTED_OPS.keys()

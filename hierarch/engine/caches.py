@@ -23,7 +23,9 @@ from hierarch.nn.window_mixer import WindowMixer
 
 Value = TypeVar("Value")
 ENTRIES = 64
-"""Results of a function that are kept: two cuts in each of four stages, at eight sizes."""
+"""Orders of windows that are kept: two cuts in each of four stages, at eight sizes."""
+MAX_CONSTANTS = 8 * ENTRIES
+"""Tensors that are kept on a GPU: indices, masks, offsets."""
 
 
 class Memo:
@@ -84,7 +86,7 @@ def run_constant(make: Callable[..., Tensor], *sizes: Any, device: torch.device)
     return _constant(torch.cuda.current_stream(device), make, device, *sizes)
 
 
-@functools.lru_cache(8 * ENTRIES)
+@functools.lru_cache(MAX_CONSTANTS)
 def _constant(
     stream: torch.cuda.Stream, make: Callable[..., Tensor], device: torch.device, *sizes: Any
 ) -> Tensor:
