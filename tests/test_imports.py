@@ -20,7 +20,7 @@ NETWORK = names("nn") | PARTS
 ABOVE = names("building", "complexity", "cli", "weights", "testing", "bench")
 NEVER = {
     "hierarch.spec": {"torch", "einops", "hierarch.engine", "hierarch.report", *NETWORK, *ABOVE},
-    **dict.fromkeys(sorted(NETWORK), {"hierarch.engine", "hierarch.report", *ABOVE}),
+    **{part: {"hierarch.engine", "hierarch.report", *ABOVE} for part in sorted(NETWORK)},
     "hierarch.errors": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
     "hierarch.files": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
     "hierarch.engine": ABOVE,

@@ -125,7 +125,8 @@ class Cut:
     @property
     def count(self) -> int:
         """Number of windows of a grid."""
-        return product(axis.count for axis in self.axes)
+        count: int = product(axis.count for axis in self.axes)
+        return count
 
     def runs(self, batch: int) -> Runs:
         """The windows of a batch of grids, kind after kind."""
@@ -140,7 +141,7 @@ class Cut:
         found = [axis.places(device) for axis in self.axes]
         windows, places = [window for window, _ in found], [place for _, place in found]
         index: Any = (slice(None), *_meshed(windows))
-        slots = self._numbers(batch, device)[index] * product(self.window)
+        slots: Tensor = self._numbers(batch, device)[index] * product(self.window)
         inside = 1
         for axis, place in reversed(list(zip(self.axes, _meshed(places), strict=True))):
             slots = slots + place * inside
