@@ -483,17 +483,10 @@ def dropping(model):
 
 
 CHANGED = [
-    *(
-        subclassed,
-        subclassed_mixer,
-        subclassed_block,
-        own_forward,
-        own_forward_of_a_norm,
-        own_forward_of_a_mixer,
-    ),
-    *(own_forward_of_an_mlp, own_forward_of_a_block, own_forward_of_a_stage),
-    *(own_forward_of_patches, hooked, hooked_before, hooked_block, hooked_stem),
-    *(parametrized, dropping),
+    *(subclassed, subclassed_mixer, subclassed_block, own_forward, own_forward_of_a_norm),
+    *(own_forward_of_a_mixer, own_forward_of_an_mlp, own_forward_of_a_block),
+    *(own_forward_of_a_stage, own_forward_of_patches, hooked, hooked_before, hooked_block),
+    *(hooked_stem, parametrized, dropping),
 ]
 
 
