@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierarch.bench import benchmark as benchmark
+    from hierarch.building import Backbone as Backbone
+    from hierarch.building import build as build
     from hierarch.complexity import count_rule as count_rule
     from hierarch.complexity import measure as measure
     from hierarch.complexity import measure_peer as measure_peer
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from hierarch.errors import HierarchError as HierarchError
     from hierarch.errors import SpecError as SpecError
     from hierarch.errors import WeightsError as WeightsError
-    from hierarch.model.backbone import Backbone as Backbone
-    from hierarch.model.backbone import build as build
     from hierarch.report import BenchReport as BenchReport
     from hierarch.report import Report as Report
     from hierarch.spec.backbone import BackboneSpec as BackboneSpec
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Backbone": "hierarch.model.backbone",
+    "Backbone": "hierarch.building",
     "BackboneSpec": "hierarch.spec.backbone",
     "BenchError": "hierarch.errors",
     "BenchReport": "hierarch.report",
@@ -59,7 +59,7 @@ _HOME = {
     "StageSpec": "hierarch.spec.backbone",
     "WeightsError": "hierarch.errors",
     "benchmark": "hierarch.bench",
-    "build": "hierarch.model.backbone",
+    "build": "hierarch.building",
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",

@@ -7,13 +7,17 @@ check_mixer({"type": "my_mixer", "head_dim": 8})
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hierarch.building import build
 from hierarch.complexity.counter import count
+from hierarch.nn.ops import disabled
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import dump, loads, validate
@@ -31,7 +35,9 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
     It keeps its shape on odd grids; its claim equals fvcore's count on several grids, to the
     unit; every parameter gets a gradient; it is deterministic in eval mode; images of a batch do
     not mix; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
-    dict. Raises `ConformanceError` at the first check that fails, `SpecError` for no mixer.
+    dict. If it mixes in windows, its cut holds each token once, and its windows are independent.
+    Inside a block it computes the same in each way that the block may be run. Raises
+    `ConformanceError` at the first check that fails, `SpecError` for no mixer.
     """
     network = validate(
         Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
@@ -170,7 +176,98 @@ def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> Non
             raise ConformanceError("two modules with one state dict differ")
 
 
+def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """Each token of a grid has a slot of its own, and the runs of kinds hold all windows."""
+    module = _built(mixer, network)
+    if not isinstance(module, WindowMixer):
+        return
+    for grid in _grids(mixer):
+        cut = module.cut(grid)
+        size, batch = math.prod(cut.window), 2
+        slots = cut.slots(batch, device=torch.device("cpu"))
+        used = set(slots.tolist())
+        if slots.shape != (batch * math.prod(grid),) or len(used) < len(slots):
+            raise ConformanceError(f"its cut of a grid of {grid} puts two tokens in one slot")
+        if not used <= set(range(batch * cut.count * size)):
+            raise ConformanceError(f"its cut of a grid of {grid} has a slot outside all windows")
+        counts = [count for _, count in cut.runs(batch)]
+        if sum(counts) != batch * cut.count:
+            raise ConformanceError(
+                f"its cut of a grid of {grid} has {batch * cut.count} windows, its runs {counts}"
+            )
+
+
+def windows_are_independent(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """A window's output is the same with fewer windows, or other ones, beside it."""
+    module = _built(mixer, network)
+    if not isinstance(module, WindowMixer):
+        return
+    for grid in _grids(mixer):
+        cut = module.cut(grid)
+        for kind, _ in cut.runs(1):
+            windows = torch.randn(5, math.prod(cut.window), network.stages[0].dim).double()
+            with torch.no_grad():
+                together = module.mix(windows, cut, [(kind, 5)])
+                alone = module.mix(windows[1:3], cut, [(kind, 2)])
+            if not _close(alone, together[1:3]):
+                raise ConformanceError(
+                    f"mixes a window otherwise where other windows are beside it, on {grid}"
+                )
+
+
+def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
+    """In a block, it gives the same output and gradients whether the engine runs it or not: with
+    autograd off, a few windows at a time or all at once, with autograd on, and in training; in
+    float64 and float32, and roughly in bfloat16."""
+    model = build(network)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        stage = model.to(dtype).stages[0]
+        for grid in _grids(mixer):
+            x = _input(network, grid).to(dtype)
+            with disabled():
+                wanted = _outputs(stage, x)
+            for tile in (1, 3 * math.prod(mixer.tile()), "auto", None):
+                model.set_tile_size(tile)
+                for way, out in _outputs(stage, x).items():
+                    _compare(out, wanted[way], f"{way}, tile size {tile}, on {grid}")
+
+
+def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What a stage makes of a map in each mode, and its gradients."""
+    found = {}
+    with torch.no_grad():
+        found["eval"] = stage.eval()(x)
+    if x.dtype is torch.bfloat16:
+        return found
+    for training in (False, True):
+        torch.manual_seed(0)
+        mode = "training" if training else "eval with autograd"
+        images = x.clone().requires_grad_()
+        stage.zero_grad()
+        out = stage.train(training)(images)
+        out.square().sum().backward()
+        found[mode] = out.detach()
+        learned = [images.grad, *(parameter.grad for parameter in stage.parameters())]
+        found[f"gradients, {mode}"] = torch.cat([g.flatten() for g in learned if g is not None])
+    return found
+
+
+def _compare(found: Tensor, wanted: Tensor, where: str) -> None:
+    bound = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05}[wanted.dtype]
+    if found.shape != wanted.shape or not _close(found, wanted, bound):
+        raise ConformanceError(f"gives something else in a block: {where}")
+
+
+def _close(found: Tensor, wanted: Tensor, bound: float = 1e-9) -> bool:
+    return torch.allclose(found, wanted, rtol=0, atol=bound * max(1, float(wanted.abs().max())))
+
+
 CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (
+    cut_holds_each_token_once,
+    windows_are_independent,
     keeps_shape,
     claim_equals_count,
     every_parameter_learns,
@@ -179,4 +276,5 @@ CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (
     runs_in_other_types,
     spec_survives_yaml,
     weights_survive_a_state_dict,
+    runs_alike_in_a_block,
 )

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
 
 import hierarch
-from hierarch.mixers.grid_attention import GridAttention, gather, spread
+from hierarch.mixers.grid_attention import GridAttention
 from hierarch.mixers.linear_attention import LinearAttention, positive
 from hierarch.mixers.neighborhood_attention import NeighborhoodAttention
 from hierarch.mixers.window_attention import WindowAttention
-from hierarch.model.windows import pad
+from hierarch.nn.padding import pad
 from hierarch.spec.claim import growing
 
 DIM, HEADS = 16, 4
@@ -87,13 +87,6 @@ def test_weight_decay_spares_the_bias_tables():
 
 
 # grid attention
-
-
-@given(st.tuples(side, side), st.tuples(side, side), side)
-def test_gather_undoes_spread(grid, stride, batch):
-    size = (grid[0] * stride[0], grid[1] * stride[1])
-    x = torch.arange(batch * size[0] * size[1] * 2).view(batch, *size, 2)
-    assert torch.equal(gather(spread(x, grid), grid, size), x)
 
 
 def timms(grid_size, *, head_first):

@@ -26,8 +26,8 @@ from hierarch.bench.contenders import peer_contender, spec_contender
 from hierarch.bench.gemm import GEMM_LIKE, gemm_macs, multiplications, share
 from hierarch.bench.settings import Setting
 from hierarch.bench.timing import WARMUP, interleaved, ratio, rotation
+from hierarch.building import Backbone
 from hierarch.errors import BenchError, PeerError
-from hierarch.model.backbone import Backbone
 from hierarch.report import BenchRow
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

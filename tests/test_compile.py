@@ -19,8 +19,8 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch._inductor import config as inductor
 
 import hierarch
-from hierarch.model.layers import Linear
-from hierarch.model.onednn import compiled_linear, compiled_outer
+from hierarch.engine.onednn import compiled_linear, compiled_outer
+from hierarch.nn.init import linear as Linear
 
 HEAD = {"num_classes": 5}
 STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
@@ -237,7 +237,7 @@ def as_large_as_the_attention_maps(graph, *, windows, tokens):
 def test_a_program_takes_some_images_at_a_time_through_a_stage(monkeypatch, batch, least, parts):
     model, graphs, seen = shifted_block("window_attention"), Graphs(), []
     images = noise(batch, 3, 64, 48)
-    monkeypatch.setattr("hierarch.model.stage.PART", max(1, least * 16 * 12 * 8 * 4))
+    monkeypatch.setattr("hierarch.engine.compiled.MIN_CHUNK_BYTES", max(1, least * 16 * 12 * 8 * 4))
     compiled = torch.compile(model, backend=graphs, fullgraph=True)
     with torch.no_grad():
         assert_same(compiled(images), model(images))

@@ -3,6 +3,7 @@ there is one."""
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
-from hierarch.model.by_size import ENTRIES, kept_on_gpu
-from hierarch.model.masks import ALIGNMENT, in_whole_rows
+from hierarch.engine.alignment import ALIGNMENT, padded_rows
+from hierarch.engine.caches import MAX_CONSTANTS
+from hierarch.nn import functional
 
 HEAD = {"num_classes": 5}
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item")
@@ -71,7 +73,7 @@ def test_a_copy_to_the_device_is_seen():
 @pytest.mark.parametrize("size", [49, 64, 16, 7])
 def test_whole_rows_hold_what_was_there(size):
     mask = noise(3, size, size)
-    rows = in_whole_rows(mask)
+    rows = padded_rows(mask)
     assert rows.stride(-2) % ALIGNMENT == 0
     torch.testing.assert_close(rows[..., :size], mask, rtol=0, atol=0)
     assert not rows[..., size:].any()
@@ -93,7 +95,7 @@ def test_masks_lie_as_attention_on_a_gpu_reads_them(mixer, training, monkeypatch
     spec["mixer"][1]["shift_size"] = 3
     with torch.device("meta"):
         model = hierarch.build(spec).train(training)
-        model(torch.empty(2, 3, 112, 112))
+    model(torch.empty(2, 3, 112, 112, device="meta"))
     assert len(seen) >= 7
     for q, k, v, mask in seen:
         assert q.ndim == 4
@@ -118,12 +120,11 @@ def gpu(monkeypatch):
 def counting():
     made = []
 
-    @kept_on_gpu
     def make(size, *, device):
         made.append(size)
         return torch.arange(size)
 
-    return make, made
+    return functools.partial(functional.constant, make), made
 
 
 GPU = torch.device("cuda", 0)
@@ -170,7 +171,7 @@ def test_inference_may_make_what_training_keeps(gpu):
 
 def test_few_are_kept(gpu):
     make, made = counting()
-    for size in range(ENTRIES + 1):
+    for size in range(MAX_CONSTANTS + 1):
         make(size, device=GPU)
     make(0, device=GPU)
     assert made.count(0) == 2

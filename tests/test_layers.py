@@ -12,8 +12,8 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import hierarch
-from hierarch.model.layers import DropPath, LayerScale
-from hierarch.model.position import AbsolutePosition
+from hierarch.nn.layers import DropPath, LayerScale
+from hierarch.nn.position import AbsolutePosition
 
 HEAD = {"num_classes": 5}
 EVERYTHING = {"layer_scale": 0.1, "position_embedding": {"type": "absolute", "grid": [5, 7]}}

@@ -12,6 +12,8 @@ from torch import nn
 
 from hierarch import MixerSpec, SpecError, register
 from hierarch.mixers.pooling import Pooling
+from hierarch.nn.cut import Cut, FrontPadded, Shifted, shifted_cut
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec import registry
 from hierarch.testing import CHECKS, ConformanceError, check_mixer
 
@@ -190,7 +192,74 @@ class KeepsItsWeightToItself(Scale):
         return super().forward(x) * self.hidden
 
 
-MODULES = {cls.__name__: cls for cls in [Scale, *Scale.__subclasses__(), HasAParameterTimesZero]}
+class AddsTheMean(WindowMixer):
+    """Adds its window's mean to each token: windows as they should be."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(dim))
+
+    def cut(self, grid):
+        return shifted_cut(grid, (4, 4), (2, 2))
+
+    def mix(self, windows, cut, runs):
+        return (windows + windows.mean(1, keepdim=True)) * self.scale
+
+
+class MixesOtherwiseThanItsForward(AddsTheMean):
+    def forward(self, x):
+        return super().forward(x) + x
+
+
+class MixesTwoWindows(AddsTheMean):
+    def mix(self, windows, cut, runs):
+        return super().mix(windows, cut, runs) + windows.mean(0)
+
+
+class DependsOnTheTile(AddsTheMean):
+    def mix(self, windows, cut, runs):
+        return super().mix(windows, cut, runs) * windows.shape[0]
+
+
+class LastTwoShareASlot(Shifted):
+    def places(self, device):
+        windows, places = super().places(device)
+        same = torch.arange(self.size, device=device).clamp(max=max(0, self.size - 2))
+        return windows[same], places[same]
+
+
+class LosesAToken(AddsTheMean):
+    def cut(self, grid):
+        return Cut(tuple(LastTwoShareASlot(size, 4) for size in grid))
+
+
+class StandsOutside(FrontPadded):
+    def places(self, device):
+        windows, places = super().places(device)
+        return windows + 1, places
+
+
+class LeavesTheWindows(AddsTheMean):
+    def cut(self, grid):
+        return Cut(tuple(StandsOutside(size, 4) for size in grid))
+
+    def forward(self, x):
+        return x * self.scale
+
+
+class CountsAWindowLess(Cut):
+    def runs(self, batch):
+        return super().runs(batch)[:-1]
+
+
+class ForgetsAKind(AddsTheMean):
+    def cut(self, grid):
+        return CountsAWindowLess(super().cut(grid).axes)
+
+
+WINDOWED = [AddsTheMean, *AddsTheMean.__subclasses__()]
+PLAIN = [Scale, *Scale.__subclasses__(), HasAParameterTimesZero]
+MODULES = {cls.__name__: cls for cls in PLAIN + WINDOWED}
 
 
 class TwinSpec(MixerSpec):
@@ -225,6 +294,7 @@ def twin():
 def test_the_twin_itself_conforms(twin):
     check_mixer(twin)
     check_mixer({"type": twin, "module": "Projects", "per_token": 32 * 32})
+    check_mixer({"type": twin, "module": "AddsTheMean"})
 
 
 BREAKS = {
@@ -280,7 +350,44 @@ BREAKS = {
         "weights_survive_a_state_dict",
         "two modules with one state dict differ",
     ),
+    "a token lost": (
+        {"module": "LosesAToken"},
+        "cut_holds_each_token_once",
+        "puts two tokens in one slot",
+    ),
+    "a slot outside": (
+        {"module": "LeavesTheWindows"},
+        "cut_holds_each_token_once",
+        "a slot outside all windows",
+    ),
+    "a kind forgotten": (
+        {"module": "ForgetsAKind"},
+        "cut_holds_each_token_once",
+        r"has \d+ windows, its runs \[",
+    ),
+    "two windows mixed": (
+        {"module": "MixesTwoWindows"},
+        "windows_are_independent",
+        "otherwise where other windows are beside it",
+    ),
+    "a result by tile": (
+        {"module": "DependsOnTheTile"},
+        "windows_are_independent",
+        "otherwise where other windows are beside it",
+    ),
+    "another mix": (
+        {"module": "MixesOtherwiseThanItsForward"},
+        "runs_alike_in_a_block",
+        "something else in a block: eval, tile size 1",
+    ),
 }
+
+
+NOTICED_BY_OTHERS = {
+    *("keeps_shape", "images_do_not_mix", "is_deterministic", "runs_in_other_types"),
+    *("cut_holds_each_token_once", "windows_are_independent"),
+}
+"""Checks whose breaks fail other checks as well."""
 
 
 @pytest.mark.parametrize(("fields", "check", "message"), BREAKS.values(), ids=BREAKS)
@@ -289,7 +396,7 @@ def test_a_mixer_that_breaks_the_contract_fails(twin, monkeypatch, fields, check
         check_mixer({"type": twin, **fields})
     others = tuple(one for one in CHECKS if one.__name__ != check)
     assert len(others) == len(CHECKS) - 1
-    if check not in {"keeps_shape", "is_deterministic"}:  # others notice these as well
+    if check not in NOTICED_BY_OTHERS:
         monkeypatch.setattr("hierarch.testing.CHECKS", others)
         check_mixer({"type": twin, **fields})
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import hierarch
 from hierarch.mixers.token_mlp import TokenMlpSpec
-from hierarch.model.layers import LayerScale
+from hierarch.nn.layers import LayerScale
 from hierarch.spec import registry
 from hierarch.spec.base import tokens
 from hierarch.spec.claim import claim

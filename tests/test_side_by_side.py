@@ -14,9 +14,10 @@ import torch
 from helpers import noise, perturb, tiny
 
 import hierarch
-from hierarch.model import backbone
-from hierarch.model import side_by_side as side_by_side_module
-from hierarch.model.side_by_side import each, side_by_side
+from hierarch import engine
+from hierarch.engine import batches
+from hierarch.engine import threads as threads_module
+from hierarch.engine.threads import each
 
 HEAD = {"num_classes": 5}
 
@@ -35,19 +36,19 @@ def shared(monkeypatch):
     """How many images each thread's turn had, of every batch that was shared."""
     seen = []
 
-    def watched(run, images, threads):
+    def watched(run, parts, threads):
         def counted(part):
             seen.append((len(part), torch.get_num_threads(), threading.current_thread()))
             return run(part)
 
-        return side_by_side(counted, images, threads)
+        return each(counted, parts, threads)
 
-    monkeypatch.setattr(backbone, "side_by_side", watched)
+    monkeypatch.setattr(batches, "each", watched)
     return seen
 
 
 def one_by_one(model, images):
-    with torch.no_grad():
+    with torch.no_grad(), engine.disabled():
         outputs = [model(image[None]) for image in images]
     if isinstance(outputs[0], tuple):
         return [torch.cat(maps) for maps in zip(*outputs, strict=True)]
@@ -84,9 +85,9 @@ def test_a_wrong_shape_is_named_whole(threads, shared, shape):
 
 @pytest.mark.parametrize("can_be_asked", [True, False])
 def test_nobody_elses_number_of_threads_changes(threads, monkeypatch, can_be_asked):
-    monkeypatch.setattr(side_by_side_module, "_pools", {})
+    monkeypatch.setattr(threads_module, "_pools", {})
     if not can_be_asked:
-        monkeypatch.setattr(side_by_side_module, "_uses_one", lambda: False)
+        monkeypatch.setattr(threads_module, "_uses_one", lambda: False)
     model = perturb(hierarch.build(tiny(head=HEAD)))
     with torch.no_grad():
         model(noise(4, 3, 32, 32))
@@ -104,7 +105,7 @@ import threading
 
 import torch
 
-from hierarch.model.side_by_side import each
+from hierarch.engine.threads import each
 
 mkl = ctypes.CDLL(torch._C.__file__)
 if not hasattr(mkl, "mkl_serv_get_dynamic"):
@@ -165,16 +166,16 @@ def test_an_error_in_a_thread_is_raised(threads):
         raise ValueError("of this part")
 
     with pytest.raises(ValueError, match="of this part"):
-        side_by_side(fail, noise(2, 3, 8, 8), threads)
+        each(fail, noise(2, 3, 8, 8), threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_process_has_threads_of_its_own(threads):
     images = noise(2, 3, 8, 8)
-    side_by_side(torch.Tensor.neg_, images.clone(), threads)
+    each(torch.Tensor.neg_, images.clone(), threads)
     child = os.fork()
     if child == 0:
-        same = torch.equal(side_by_side(torch.clone, images, threads), images)
+        same = torch.equal(torch.stack(each(torch.clone, images, threads)), images)
         os._exit(0 if same else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

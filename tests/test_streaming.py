@@ -1,26 +1,34 @@
-"""Inference a few windows at a time: the plain path's result, whatever the tile."""
+"""Inference a few windows at a time: what the definitions compute, whatever the tile."""
 
 from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import noise, perturb, tiny
+from helpers import assert_same_to_scale, noise, perturb, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import backbone_specs, image_sizes
 from torch import nn
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
-from hierarch.model import attention, gathering, streaming
-from hierarch.model.block import Block
-from hierarch.model.cut import PADDING, Cut, shifted_cut
-from hierarch.model.onednn import ONEDNNS_TYPES
+from hierarch import engine
+from hierarch.blocks.pre_norm import PreNorm
+from hierarch.engine import attention, caches, gathering, streaming, strips
+from hierarch.engine.onednn import ONEDNN_DTYPES
+from hierarch.engine.streaming import PADDING
+from hierarch.mixers.window_attention import WindowAttention
+from hierarch.nn import functional
+from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
+from hierarch.nn.window_mixer import MaskedWindows
 
 WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
 HEAD = {"num_classes": 5}
@@ -32,11 +40,11 @@ def model(request):
     return perturb(hierarch.build(tiny(request.param, head=HEAD)))
 
 
-def plain(model, images):
-    """The output of the path that gradients, compilers and traces see."""
-    with torch.enable_grad():
-        out = model(images)
-    return out.detach() if isinstance(out, torch.Tensor) else [one.detach() for one in out]
+@torch.no_grad()
+def defined(model, images):
+    """The output by the definitions alone."""
+    with engine.disabled():
+        return model(images)
 
 
 @torch.no_grad()
@@ -45,7 +53,11 @@ def streamed(model, images):
 
 
 def assert_close(found, wanted):
-    scale = max(1.0, float(wanted.detach().abs().max()))
+    if isinstance(wanted, tuple):
+        for one, other in zip(found, wanted, strict=True):
+            assert_close(one, other)
+        return
+    scale = max(1.0, float(wanted.abs().max()))
     torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=1e-5)
 
 
@@ -59,17 +71,22 @@ def tiles(monkeypatch):
         seen.extend(blocks)
         return original(blocks, x, **options)
 
-    for user in ("block", "stage"):
-        monkeypatch.setattr(f"hierarch.model.{user}.streamed", watched)
+    monkeypatch.setattr(streaming, "streamed", watched)
     return seen
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    for module in (streaming, strips):
+        monkeypatch.setattr(module, "TILE_BYTES", 2000)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", [1, 40, 10_000])
-def test_the_result_is_the_plain_one_whatever_the_tile(model, tiles, size, tile):
+def test_the_result_is_the_defined_one_whatever_the_tile(model, tiles, size, tile):
     images = noise(size[0], 3, *size[1:])
     model.set_tile_size(tile)
-    assert_close(streamed(model, images), plain(model, images))
+    assert_close(streamed(model, images), defined(model, images))
     assert len(set(tiles)) == 7
 
 
@@ -77,16 +94,11 @@ def test_the_result_is_the_plain_one_whatever_the_tile(model, tiles, size, tile)
 @given(backbone_specs(), image_sizes())
 def test_any_network(spec, size):
     model = perturb(hierarch.build(spec))
-    model.set_tile_size(30)
     images = noise(2, spec.stem.in_chans, *size)
-    with torch.no_grad():
-        found = model(images)
-        model.set_tile_size(None)
-        wanted = model(images)
-    if isinstance(found, torch.Tensor):
-        found, wanted = (found,), (wanted,)
-    for one, other in zip(found, wanted, strict=True):
-        assert_close(one, other)
+    wanted = defined(model, images)
+    for tile in (30, None):
+        model.set_tile_size(tile)
+        assert_close(streamed(model, images), wanted)
 
 
 @pytest.mark.parametrize("preset", ["swin_tiny", "swin_mixer_tiny_d24", "swin_v2_tiny_window8_256"])
@@ -94,12 +106,12 @@ def test_presets_at_full_width(preset):
     model = perturb(hierarch.build(preset), std=0.02)
     for size in [(2, 128, 128), (1, 100, 75)]:
         images = noise(size[0], 3, *size[1:])
-        assert_close(streamed(model, images), plain(model, images))
+        assert_close(streamed(model, images), defined(model, images))
 
 
 def test_memory_layouts(model):
     images = noise(2, 3, 40, 56)
-    wanted = plain(model, images)
+    wanted = defined(model, images)
     for other in (
         images.to(memory_format=torch.channels_last),
         noise(2, 3, 40, 56).transpose(2, 3).contiguous().transpose(2, 3),
@@ -130,8 +142,8 @@ def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
 ):
     block = hierarch.build(tiny("window_attention")).eval().stages[0].blocks[0]
     x, seen, original = noise(1, 16, 16, block.norm1.weight.numel()), [], streaming._tiles
-    block.tile = tile
-    monkeypatch.setattr(streaming, "BYTES", x.nbytes // 8)
+    streaming.set_tile_size(block, tile)
+    monkeypatch.setattr(streaming, "TILE_BYTES", x.nbytes // 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
     monkeypatch.setattr(streaming, "_tiles", lambda *of: seen.append(of[1]) or original(*of))
     monkeypatch.setattr(streaming, "each", lambda run, items, threads: list(map(run, items)))
@@ -142,22 +154,23 @@ def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
 
 @pytest.mark.parametrize("small", [True, False])
 def test_how_a_map_is_cut_is_worked_out_once_where_it_is_small(model, monkeypatch, small):
-    made, original = [], Cut.order
-    monkeypatch.setattr(Cut, "order", lambda cut, n: made.append(cut) or original(cut, n))
+    made, original = [], streaming._order
+    monkeypatch.setattr(streaming, "_order", lambda *of: made.append(of) or original(*of))
     if not small:
-        monkeypatch.setattr(streaming, "KEPT", 0)
+        monkeypatch.setattr(streaming, "MAX_KEPT_SLOTS", 0)
     streaming._kept_order.cache_clear()
     images = noise(2, 3, 64, 64)
     with torch.inference_mode():
         model(images)
     count = len(made)
-    assert_close(streamed(model, images), plain(model, images))
+    assert_close(streamed(model, images), defined(model, images))
     assert len(made) == (count if small else 2 * count)
+    assert count > 0
 
 
 def test_two_threads_share_one_model(model):
     images = [noise(1, 3, 64, 64, seed=seed) for seed in range(6)]
-    wanted = [plain(model, image) for image in images]
+    wanted = [defined(model, image) for image in images]
     found = {}
 
     def work(mine):
@@ -174,7 +187,7 @@ def test_two_threads_share_one_model(model):
         assert_close(found[i], expected)
 
 
-# who sees the plain path
+# who sees whole maps
 
 
 @pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "mode", "compiled", "no tile"])
@@ -207,34 +220,44 @@ def test_who_looks_inside_sees_whole_maps(tiles, watcher):
     assert tiles == []
 
 
-@pytest.mark.parametrize("transform", ["vmap", "jvp", "dual"])
-def test_transforms_see_the_plain_path(tiles, transform):
-    # torch's own attention has no forward derivative on a CPU
-    model = perturb(hierarch.build(tiny("window_mlp", head=HEAD)))
-    images, tangent = noise(2, 3, 32, 32), noise(2, 3, 32, 32, seed=1)
-    _, wanted = torch.func.jvp(lambda x: plain_output(model, x), (images,), (tangent,))
-    with torch.no_grad():
-        if transform == "vmap":
-            found = torch.vmap(lambda image: model(image[None])[0])(images)
-            wanted = plain(model, images)
-        elif transform == "jvp":
+def test_where_nobody_does_they_see_tiles(tiles):
+    model = perturb(hierarch.build(tiny(head=HEAD)))
+    streamed(model, noise(1, 3, 64, 64))
+    assert len(tiles) == 7
+
+
+def test_vmap_is_a_loop_over_images(model, tiles):
+    images = noise(3, 2, 3, 32, 40)
+    wanted = torch.stack([defined(model, batch) for batch in images])
+    # torch's fused attention has no rule for vmap on a CPU
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        assert_close(torch.vmap(model)(images), wanted)
+    assert tiles == []
+
+
+@pytest.mark.parametrize("transform", ["jvp", "dual"])
+def test_a_derivative_is_the_difference_of_two_outputs(model, tiles, transform):
+    model = model.double()
+    images, tangent = (noise(1, 3, 32, 40, dtype=torch.float64, seed=seed) for seed in (0, 1))
+    step = 1e-5
+    ahead, behind = (defined(model, images + sign * step * tangent) for sign in (1, -1))
+    # nor a forward derivative
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        if transform == "jvp":
             _, found = torch.func.jvp(model, (images,), (tangent,))
         else:
             with forward_ad.dual_level():
                 found = forward_ad.unpack_dual(model(forward_ad.make_dual(images, tangent))).tangent
-    assert_close(found, wanted)
+    wanted = (ahead - behind) / (2 * step)
+    assert wanted.abs().max() > 0.01
+    assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
     assert tiles == []
-
-
-def plain_output(model, images):
-    with torch.enable_grad():
-        return model(images)
 
 
 def test_a_norm_over_the_map_is_never_streamed(tiles):
     model = perturb(hierarch.build(tiny(head=HEAD, norm="group_norm")))
     images = noise(1, 3, 64, 64)
-    assert_close(streamed(model, images), plain(model, images))
+    assert_close(streamed(model, images), defined(model, images))
     assert tiles == []
 
 
@@ -244,18 +267,322 @@ def test_no_tile_is_below_one_token(tokens):
         hierarch.build(tiny()).set_tile_size(tokens)
 
 
+# layers that others put in place of ours
+
+
+class Wrapped(nn.Module):
+    """A layer inside another one, as adapters have it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+class Centered(Wrapped):
+    """Less the mean over all tokens, of which a tile has some only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return centered(self.layer(x))
+
+
+class CenteredNorm(nn.LayerNorm):
+    """The same as a subclass."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return centered(super().forward(x))
+
+
+def centered(x: torch.Tensor) -> torch.Tensor:
+    """(..., C) -> (..., C), or (B, C, H, W) of a convolution."""
+    channels = next(i for i in (x.ndim - 1, 1) if x.shape[i] in (8, 16, 24, 32, 48, 96))
+    return x - x.mean([i for i in range(x.ndim) if i != channels], keepdim=True)
+
+
+def replace(model: nn.Module, name: str, make: Callable[[nn.Module], nn.Module]) -> None:
+    parent, _, child = name.rpartition(".")
+    layer = model.get_submodule(name)
+    setattr(model.get_submodule(parent), child, make(layer).train(layer.training))
+
+
+BLOCK = "stages.0.blocks.1"
+IN_A_BLOCK = [
+    *("norm1", "mixer.qkv", "mixer.proj", "drop", "layer_scale1", "drop_path1"),
+    *("norm2", "mlp", "mlp.fc1", "mlp.act", "mlp.drop", "mlp.fc2"),
+]
+IN_STRIPS = ["stem.proj", "stem.norm", "stages.1.downsample.norm", "stages.1.downsample.reduction"]
+ELSEWHERE = [
+    *("stages.1.downsample", "stages.0.blocks.1.mixer", "stages.0.blocks.1", "stages.0"),
+    *("stages.1", "stem", "position_embedding", "drop", "norm", "head.norm"),
+]
+REPLACED = [*(f"{BLOCK}.{name}" for name in IN_A_BLOCK), *IN_STRIPS, *ELSEWHERE]
+
+
+def original() -> nn.Module:
+    torch.manual_seed(0)
+    return perturb(hierarch.build(tiny(head=HEAD, layer_scale=0.5)))
+
+
+def changing(name: str, mean: bool) -> nn.Module:
+    """A network, a layer of which works on all tokens, or does as before, in a module of another
+    type."""
+    model = original()
+    replace(model, name, Centered if mean else Wrapped)
+    return model
+
+
+def outputs_and_gradients(model, images):
+    model.zero_grad()
+    images = images.clone().requires_grad_()
+    out = model(images)
+    out.square().sum().backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"out": out.detach(), "images": images.grad, **found}
+
+
+def reasons(model, images, operation):
+    """What refused the faster ways of an operation, by module."""
+    with torch.no_grad():
+        steps = engine.explain(model, images).steps
+    return {step.module: dict(step.refused) for step in steps if step.operation == operation}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_replaced_layer_computes_what_it_says(small_tiles, name, mean, batch):
+    model, images = changing(name, mean), noise(batch, 3, 52, 68)
+    wanted = defined(model, images)
+    same = torch.allclose(wanted, defined(original(), images), rtol=0, atol=1e-5)
+    assert same is not mean
+    assert_close(streamed(model, images), wanted)
+    for training in (False, True):
+        model.train(training)
+        with engine.disabled():
+            wanted = outputs_and_gradients(model, images)
+        found = outputs_and_gradients(model, images)
+        assert_same_to_scale(found.values(), wanted.values())
+
+
+@pytest.mark.parametrize("name", [f"{BLOCK}.{name}" for name in IN_A_BLOCK])
+@pytest.mark.parametrize("mean", [False, True])
+def test_a_replaced_layer_is_named_as_the_reason(name, mean):
+    images = noise(1, 3, 52, 68)
+    refused = reasons(changing(name, mean), images, "block")
+    said = f"{'Centered' if mean else 'Wrapped'} is not known to work token by token ({name})"
+    assert refused[BLOCK]["streamed"] == said
+    assert "streamed" not in refused["stages.0.blocks.0"]
+    stages = reasons(changing(name, mean), images, "stage")
+    assert stages["stages.0"]["streamed"] == said
+    assert "streamed" not in stages["stages.1"]
+
+
+@pytest.mark.parametrize("name", IN_STRIPS)
+def test_a_replaced_layer_of_patches_is_named_as_the_reason(name):
+    refused = reasons(changing(name, True), noise(1, 3, 52, 68), "by_rows")
+    module, _, _ = name.rpartition(".")
+    said = f"Centered is not known to work token by token ({name})"
+    assert {at: ways.get("in strips") for at, ways in refused.items()} == {
+        at: said if at == module else None
+        for at in ("stem", "stages.1.downsample", "stages.2.downsample")
+    }
+
+
+def subclassed(model):
+    replace(model, f"{BLOCK}.norm1", lambda norm: CenteredNorm(norm.weight.shape))
+
+
+class OtherAttention(WindowAttention):
+    """Overrides what it inherits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return centered(super().forward(x))
+
+
+class OtherBlock(PreNorm):
+    """Overrides what it inherits."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return centered(super().forward(x))
+
+
+def subclassed_mixer(model):
+    model.get_submodule(f"{BLOCK}.mixer").__class__ = OtherAttention
+
+
+def subclassed_block(model):
+    model.get_submodule(BLOCK).__class__ = OtherBlock
+
+
+def own_forward(model):
+    layer = model.get_submodule(f"{BLOCK}.mlp.fc2")
+    layer.forward = lambda x: centered(nn.Linear.forward(layer, x))
+
+
+def own_forward_of_a_norm(model):
+    layer = model.get_submodule(f"{BLOCK}.norm1")
+    layer.forward = lambda x: centered(nn.LayerNorm.forward(layer, x))
+
+
+def own_forward_of_a_mixer(model):
+    mixer = model.get_submodule(f"{BLOCK}.mixer")
+    mixer.forward = lambda x: centered(type(mixer).forward(mixer, x))
+
+
+def own_forward_of_an_mlp(model):
+    mlp = model.get_submodule(f"{BLOCK}.mlp")
+    mlp.forward = lambda x: centered(type(mlp).forward(mlp, x))
+
+
+def own_forward_of_a_block(model):
+    block = model.get_submodule(BLOCK)
+    block.forward = lambda x: centered(type(block).forward(block, x))
+
+
+def own_forward_of_a_stage(model):
+    stage = model.stages[1]
+    stage.forward = lambda x: centered(type(stage).forward(stage, x))
+
+
+def own_forward_of_patches(model):
+    layer = model.stages[1].downsample.reduction
+    layer.forward = lambda x: centered(nn.Linear.forward(layer, x))
+
+
+def hooked(model):
+    layer = model.get_submodule(f"{BLOCK}.mlp.act")
+    layer.register_forward_hook(lambda layer, inputs, out: centered(out))
+
+
+def hooked_before(model):
+    layer = model.get_submodule(f"{BLOCK}.mixer.proj")
+    layer.register_forward_pre_hook(lambda layer, inputs: (centered(inputs[0]),))
+
+
+def hooked_block(model):
+    model.get_submodule(BLOCK).register_forward_hook(lambda block, inputs, out: centered(out))
+
+
+def hooked_stem(model):
+    model.stem.norm.register_forward_hook(lambda norm, inputs, out: centered(out))
+
+
+def parametrized(model):
+    for layer in list(model.modules()):
+        if type(layer) is nn.Linear:
+            parametrizations.weight_norm(layer)
+
+
+def dropping(model):
+    # whole images, where a tile would drop its own tokens
+    drop = model.get_submodule(f"{BLOCK}.drop_path1")
+    drop.rate = 0.5
+    drop.train()
+
+
+CHANGED = [
+    *(subclassed, subclassed_mixer, subclassed_block, own_forward, own_forward_of_a_norm),
+    *(own_forward_of_a_mixer, own_forward_of_an_mlp, own_forward_of_a_block),
+    *(own_forward_of_a_stage, own_forward_of_patches, hooked, hooked_before, hooked_block),
+    *(hooked_stem, parametrized, dropping),
+]
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_changed_network_computes_what_it_says(small_tiles, change, batch):
+    model, images = perturb(hierarch.build(tiny(head=HEAD))), noise(batch, 3, 52, 68)
+    before = defined(model, images)
+    change(model)
+    outputs = []
+    for run in (defined, streamed):
+        torch.manual_seed(3)
+        outputs.append(run(model, images))
+    wanted, found = outputs
+    assert torch.allclose(wanted, before, rtol=0, atol=1e-5) is (change is parametrized)
+    assert_close(found, wanted)
+    for training in (False, True):
+        model.train(training)
+        torch.manual_seed(3)
+        with engine.disabled():
+            wanted = outputs_and_gradients(model, images)
+        torch.manual_seed(3)
+        found = outputs_and_gradients(model, images)
+        assert_same_to_scale(found.values(), wanted.values())
+
+
+REASONS = {
+    subclassed: f"CenteredNorm is not known to work token by token ({BLOCK}.norm1)",
+    subclassed_mixer: f"OtherAttention has a forward of its own ({BLOCK}.mixer)",
+    subclassed_block: f"OtherBlock has a forward of its own ({BLOCK})",
+    own_forward: f"a replaced forward of {BLOCK}.mlp.fc2",
+    own_forward_of_a_mixer: f"a replaced forward of {BLOCK}.mixer",
+    hooked: f"a hook on {BLOCK}.mlp.act",
+    hooked_before: f"a hook on {BLOCK}.mixer.proj",
+    dropping: f"training mode ({BLOCK}.drop_path1)",
+}
+
+
+@pytest.mark.parametrize("change", REASONS, ids=lambda change: change.__name__)
+def test_a_change_is_named_as_the_reason(change):
+    model = perturb(hierarch.build(tiny(head=HEAD)))
+    change(model)
+    assert reasons(model, noise(1, 3, 52, 68), "block")[BLOCK]["streamed"] == REASONS[change]
+
+
+def test_a_hook_on_all_modules_sees_whole_maps(tiles):
+    model, seen = perturb(hierarch.build(tiny(head=HEAD))), []
+    images = noise(1, 3, 64, 64)
+    every = nn.modules.module.register_module_forward_hook
+    handle = every(lambda module, inputs, out: seen.append((module, inputs[0].shape)))
+    try:
+        found = streamed(model, images)
+    finally:
+        handle.remove()
+    assert tiles == []
+    assert (model.stages[0].blocks[0].norm1, (1, 16, 16, 8)) in seen
+    assert_close(found, defined(model, images))
+
+
+class Doubled(torch.Tensor):
+    """A weight that counts twice, as one that unpacks itself does."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        plain = [x.as_subclass(torch.Tensor) * 2 if type(x) is cls else x for x in args]
+        return func(*plain, **(kwargs or {}))
+
+
+def test_a_weight_of_another_type_is_multiplied_by_itself():
+    model, images = perturb(hierarch.build(tiny(head=HEAD))), noise(1, 3, 52, 68)
+    layer = model.get_submodule(f"{BLOCK}.mlp.fc1")
+    doubled = copy.deepcopy(model)
+    with torch.no_grad():
+        doubled.get_submodule(f"{BLOCK}.mlp.fc1").weight.mul_(2)
+    weight = layer.weight.detach().as_subclass(Doubled)
+    del layer.weight
+    layer.weight = weight
+    layer._parameters["weight"] = layer.__dict__.pop("weight")
+    assert_close(streamed(model, images), defined(doubled, images))
+    said = reasons(model, images, "block")[BLOCK]["streamed"]
+    assert said == f"a weight of type Doubled ({BLOCK}.mlp.fc1)"
+
+
 # masks and position biases: four kinds of windows, worked out once per change of a weight
 
 
 def test_masks_do_not_grow_with_the_image(model):
+    masked = [mixer for mixer in model.modules() if isinstance(mixer, MaskedWindows)]
     for side in (64, 640):
         streamed(model, noise(1, 3, side, side))
-        for block in model.modules():
-            held = isinstance(block, Block) and getattr(block.mixer, "memo", None)
-            if held:
-                masks = held._held[2]
-                assert len(masks) in (1, 2, 4)
-                assert all(mask.numel() <= 16**2 * block.mixer.num_heads for mask in masks.values())
+        assert all((mixer in caches._memos) for mixer in masked)
+        for mixer in masked:
+            _, _, masks = caches._memos[mixer]._kept
+            assert len(masks) in (1, 2, 4)
+            assert all(mask.numel() <= 16**2 * mixer.num_heads for mask in masks.values())
+    assert len(masked) in (0, 7)
 
 
 def weights(model):
@@ -338,8 +665,8 @@ def test_a_bias_is_never_that_of_old_weights(mixer, change, mode, tile):
         not torch.allclose(after.float(), before.float(), rtol=0, atol=1e-5)
         or change is nn.Module.double
     )
-    assert_close(after.clone(), plain(changed, images))
-    assert_close(streamed(model, images), plain(model, images))  # what was copied from, too
+    assert_close(after.clone(), defined(changed, images))
+    assert_close(streamed(model, images), defined(model, images))  # what was copied from, too
 
 
 @pytest.mark.parametrize("tile", ["auto", None])
@@ -350,12 +677,12 @@ def test_a_bias_is_gathered_once(monkeypatch, mixer, tile):
     model.set_tile_size(tile)
     mixer = model.stages[0].blocks[1].mixer
     calls = []
-    original = mixer.position_bias
-    monkeypatch.setattr(mixer, "position_bias", lambda *a: calls.append(1) or original(*a))
+    original = mixer.bias
+    monkeypatch.setattr(mixer, "bias", lambda *a: calls.append(1) or original(*a))
     for _ in range(3):
         streamed(model, noise(1, 3, 64, 64))
     assert len(calls) == 1
-    plain_output(model, noise(1, 3, 64, 64))
+    defined(model, noise(1, 3, 64, 64))
     assert len(calls) == 2
 
 
@@ -365,24 +692,38 @@ def test_a_bias_that_autocast_rounded_is_not_kept_for_others(mixer):
     images = noise(1, 3, 64, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         streamed(model, images)
-    assert_close(streamed(model, images), plain(model, images))
+    assert_close(streamed(model, images), defined(model, images))
 
 
 # the order of windows
 
 
-@given(
-    st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    st.tuples(st.integers(0, 6), st.integers(0, 6)),
-    st.integers(1, 3),
+def shifted(size, window, shift):
+    return shifted_cut((size,), (window,), (min(shift, window - 1),)).axes[0]
+
+
+def front_padded(size, window, shift):
+    return FrontPadded(size, window, min(shift, window - 1))
+
+
+def dilated(size, window, shift):
+    return Dilated(size, window)
+
+
+axes = st.builds(
+    lambda make, size, window, shift: make(size, window, shift),
+    st.sampled_from([shifted, front_padded, dilated]),
+    *(st.integers(1, 20), st.integers(1, 7), st.integers(0, 6)),
 )
-def test_every_token_is_in_one_window(grid, window, shift, batch):
-    shift = tuple(min(s, w - 1) for s, w in zip(shift, window, strict=True))
-    index, counts = shifted_cut(grid, window, shift).order(batch)
+
+
+@given(st.tuples(axes, axes), st.integers(1, 3))
+def test_every_token_is_in_one_window(pair, batch):
+    cut = Cut(pair)
+    index, counts = streaming.order(cut, batch)
     held = index[index != PADDING]
-    assert sorted(held.tolist()) == list(range(batch * grid[0] * grid[1]))
-    assert sum(count for _, count in counts) == len(index)
+    assert sorted(held.tolist()) == list(range(batch * pair[0].size * pair[1].size))
+    assert sum(count for _, count in counts) == len(index) == batch * cut.count
 
 
 # in strips
@@ -391,16 +732,32 @@ def test_every_token_is_in_one_window(grid, window, shift, batch):
 @pytest.mark.parametrize("size", [(1, 3, 200, 330), (2, 3, 201, 95), (3, 3, 5, 7), (1, 3, 1, 1)])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("norm", ["layer_norm", "group_norm"])
-def test_patches_are_embedded_and_merged_in_strips(monkeypatch, size, threads, norm):
-    monkeypatch.setattr(streaming, "BYTES", 2000)
+def test_patches_are_embedded_and_merged_in_strips(small_tiles, monkeypatch, size, threads, norm):
     model = perturb(hierarch.build(tiny(norm=norm, stem={"type": "patch_embed", "norm": norm})))
-    images, before = noise(*size), torch.get_num_threads()
+    images, before, heights = noise(*size), torch.get_num_threads(), {}
+    for layer in (model.stem, model.stages[1].downsample):
+        watch_heights(monkeypatch, type(layer), heights)
     torch.set_num_threads(threads)
     try:
-        for found, wanted in zip(streamed(model, images), plain(model, images), strict=True):
-            assert_close(found, wanted)
+        found = streamed(model, images)
+        taken, wanted = dict(heights), defined(model, images)
     finally:
         torch.set_num_threads(before)
+    assert_close(found, wanted)
+    large = size[2] > 100
+    assert (taken[model.stem] < size[2]) == (large and norm == "layer_norm")
+    assert (taken[model.stages[1].downsample] < -(-size[2] // 4)) == large
+
+
+def watch_heights(monkeypatch, cls, heights):
+    """Keeps the number of rows that the first call of each layer has, which is a strip's."""
+    transform = cls.transform
+
+    def watched(layer, x):
+        heights.setdefault(layer, x.shape[1])
+        return transform(layer, x)
+
+    monkeypatch.setattr(cls, "transform", watched)
 
 
 @pytest.mark.parametrize(("side", "sharing"), [(224, 1), (512, 2)])
@@ -409,7 +766,8 @@ def test_a_map_is_shared_among_threads_throughout_or_not_at_all(monkeypatch, sid
     model = perturb(hierarch.build(tiny(stages=[{"dim": 64, "depth": 1}, {"dim": 64, "depth": 1}])))
     images, before = noise(1, 3, side, side), torch.get_num_threads()
     seen, each = [], streaming.each
-    monkeypatch.setattr(streaming, "each", lambda *call: seen.append(call[2]) or each(*call))
+    for module in (streaming, strips):
+        monkeypatch.setattr(module, "each", lambda *call: seen.append(call[2]) or each(*call))
     torch.set_num_threads(2)
     try:
         streamed(model, images)
@@ -419,21 +777,89 @@ def test_a_map_is_shared_among_threads_throughout_or_not_at_all(monkeypatch, sid
     assert len(seen) >= 4  # windows and their order, of each stage
 
 
+# maps that are written over
+
+
+@pytest.fixture
+def maps(monkeypatch):
+    """The maps that blocks were given."""
+    seen, original = [], streaming.streamed
+    monkeypatch.setattr(
+        streaming, "streamed", lambda blocks, x, **o: seen.append(x) or original(blocks, x, **o)
+    )
+    return seen
+
+
 @pytest.mark.parametrize("seen", ["stem", "position_embedding", "drop", "stages.0", None])
-def test_an_embedded_image_is_written_over_unless_somebody_has_it(seen):
+def test_an_embedded_image_is_written_over_unless_somebody_has_it(maps, seen):
     model = perturb(hierarch.build(tiny(stages=[{"dim": 8, "depth": 2}])))
-    images, kept, made = noise(1, 3, 64, 64), [], []
-    streams = model.stages[0].streams
-    model.stages[0].streams = lambda x: made.append(x) or streams(x)
+    images, kept = noise(1, 3, 64, 64), []
     if seen == "stages.0":
         model.stages[0].register_forward_pre_hook(lambda *call: kept.append(call[1][0]))
     elif seen:
         model.get_submodule(seen).register_forward_hook(lambda *call: kept.append(call[2]))
     (found,) = streamed(model, images)
-    maps, embedded = [made[-1], *kept], plain(model.stem, images)
-    assert_close(found, plain(model, images)[0])
-    for x in maps:
+    assert len(kept) == (seen is not None)
+    embedded = defined(model.stem, images)
+    for x in [*maps, *kept]:
         assert torch.allclose(x, embedded, atol=1e-5) == (seen is not None)
+    assert_close(found, defined(model, images)[0])
+    assert len(maps) == 1
+
+
+class Keeping(Wrapped):
+    """Keeps its output, as one that shows features does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.kept = self.layer(x)
+        return self.kept
+
+
+@pytest.mark.parametrize("name", ["stem", "position_embedding", "drop", "stages.1.downsample"])
+def test_what_a_replaced_layer_keeps_is_not_written_over(maps, name):
+    model, images = perturb(hierarch.build(tiny(stages=STAGES))), noise(1, 3, 64, 64)
+    replace(model, name, Keeping)
+    defined(model, images)
+    wanted = model.get_submodule(name).kept.clone()
+    streamed(model, images)
+    assert len(maps) == 2
+    assert_close(model.get_submodule(name).kept, wanted)
+
+
+STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
+
+
+class Seen(nn.Module):
+    """(B, C, H, W) -> (B, H, W, C): the same memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+class Residual(Wrapped):
+    """Adds its input, which it needs after the layer has run."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + x
+
+
+@pytest.mark.parametrize("name", ["stages.0", "stages.0.blocks.0", "stages.0.blocks.1.mlp"])
+def test_what_a_wrapper_needs_again_is_not_written_over(name):
+    model, images = perturb(hierarch.build(tiny(stages=STAGES, head=HEAD))), noise(1, 3, 64, 64)
+    replace(model, name, Residual)
+    assert_close(streamed(model, images), defined(model, images))
+
+
+def test_images_are_never_written_over(maps):
+    stem = {"type": "patch_embed", "in_chans": 8}
+    model = perturb(hierarch.build(tiny(stages=[{"dim": 8, "depth": 2}], stem=stem)))
+    model.stem = Seen()
+    images = noise(1, 16, 16, 8).permute(0, 3, 1, 2)
+    before = images.clone()
+    found = streamed(model, images)
+    assert len(maps) == 1
+    assert torch.equal(images, before)
+    assert_close(found, defined(model, images))
 
 
 def test_nothing_but_a_stages_own_map_is_written_over():
@@ -442,47 +868,55 @@ def test_nothing_but_a_stages_own_map_is_written_over():
     model.stages[1].downsample.register_forward_hook(lambda *call: kept.append(call[2]))
     images = noise(1, 3, 64, 64)
     streamed(model, images)
-    with torch.enable_grad():
-        x = model.stages[0](model.stem(images))
-        assert_close(kept[0], model.stages[1].downsample(x).detach())
-    wanted = x.detach().clone()
-    with torch.no_grad():
-        model.stages[0](wanted)
-        model.stages[1](wanted)
-    assert_close(wanted, x)
+    x = defined(model.stages[0], defined(model.stem, images))
+    assert_close(kept[0], defined(model.stages[1].downsample, x))
+    wanted = x.clone()
+    streamed(model.stages[0], x)
+    streamed(model.stages[1], x)
+    assert torch.equal(x, wanted)
+
+
+# other numbers
 
 
 @pytest.mark.parametrize("mixer", WINDOWED)
-def test_bfloat16_is_as_close_as_the_plain_path(mixer):
+def test_bfloat16_is_as_close_as_the_definitions(mixer):
     exact = perturb(hierarch.build(tiny(mixer, head=HEAD)))
     model, images = copy.deepcopy(exact).bfloat16(), noise(2, 3, 40, 56).bfloat16()
     exact.load_state_dict(model.state_dict())
-    wanted = plain(exact.double(), images.double())
-    found, other = streamed(model, images), plain(model, images)
+    wanted = defined(exact.double(), images.double())
+    found, other = streamed(model, images), defined(model, images)
     assert found.dtype is torch.bfloat16
-    error, plain_error = ((one - wanted).abs().max() for one in (found, other))
-    assert error <= max(1.5 * plain_error, 0.02 * wanted.abs().max())
+    error, defined_error = ((one - wanted).abs().max() for one in (found, other))
+    assert error <= max(1.5 * defined_error, 0.02 * wanted.abs().max())
 
 
 @pytest.mark.parametrize("mask", [None, (1, 1, 9, 9), (1, 2, 9, 9), (6, 2, 9, 9)])
+@pytest.mark.parametrize("counts", [(6,), (2, 4)])
 @pytest.mark.parametrize("scale", [None, 0.5])
-@pytest.mark.parametrize("made", [0, 1 << 21])
+@pytest.mark.parametrize("most", [0, 1 << 21])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_attention_with_maps_made_or_not(monkeypatch, mask, scale, made, dtype):
-    monkeypatch.setattr(attention, "ELEMENTS", made)
-    made_of, original = [], attention._in_two_products
+def test_attention_with_maps_made_or_not(monkeypatch, mask, counts, scale, most, dtype):
+    monkeypatch.setattr(attention, "MAX_MAP_ELEMENTS", most)
+    made_of, original = [], attention.two_products
     monkeypatch.setattr(
-        attention, "_in_two_products", lambda *x, **o: made_of.append(x) or original(*x, **o)
+        attention, "two_products", lambda *x, **o: made_of.append(x) or original(*x, **o)
     )
     qkv = noise(3, 6, 2, 9, 8).to(dtype)
-    added = None if mask is None else noise(*mask, seed=1).to(dtype)
+    added = None if mask is None else noise(*mask, seed=1).to(dtype).expand(6, -1, -1, -1)
+    parts = [None] * len(counts) if added is None else added.split(counts)
+    masks = [
+        (count, part if part is None or mask[0] > 1 else part[:1])
+        for count, part in zip(counts, parts, strict=True)
+    ]
     with torch.no_grad():
-        found = attention.attention(qkv, [(6, added)], scale)
-    assert bool(made_of) == (made > 0 and dtype is torch.bfloat16 and dtype in ONEDNNS_TYPES)
+        found = functional.attention(*qkv, masks, scale)
+    assert bool(made_of) == (most > 0 and dtype is torch.bfloat16 and dtype in ONEDNN_DTYPES)
     exact = None if added is None else added.double()
     wanted = F.scaled_dot_product_attention(*qkv.double(), attn_mask=exact, scale=scale)
     assert found.dtype is dtype
     atol = 0.02 if dtype is torch.bfloat16 else 1e-5
+    wanted = wanted.transpose(1, 2).flatten(2)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=atol)
 
 

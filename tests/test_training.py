@@ -12,12 +12,13 @@ from strategies import backbone_specs, image_sizes
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrizations
-from torch.overrides import BaseTorchFunctionMode
 
 import hierarch
-from hierarch.model import recomputing, training
-from hierarch.model.layers import LayerScale, Linear, Mlp, mlp_of
-from hierarch.model.onednn import onednn_outer
+from hierarch import engine
+from hierarch.engine import recomputing, training
+from hierarch.engine.onednn import onednn_outer
+from hierarch.nn import functional
+from hierarch.nn.layers import LayerScale, Mlp
 
 HEAD = {"num_classes": 5}
 MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
@@ -26,8 +27,7 @@ MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Several tiles, of sizes that differ, even in small networks."""
-    monkeypatch.setattr(training, "TILE", 50)
-    monkeypatch.setattr(recomputing, "TILE", 50)
+    monkeypatch.setattr(training, "TILE_TOKENS", 50)
 
 
 @pytest.fixture
@@ -77,12 +77,11 @@ def assert_close(found, wanted, plain=None):
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize("size", [(2, 64, 64), (1, 37, 50), (3, 7, 101)])
 def test_gradients_are_those_of_double_precision(mixer, size):
-    # in double precision, everything is autograd's own, and in single where somebody looks on
     model = perturb(hierarch.build(tiny(mixer, head=HEAD))).train()
     exact = copy.deepcopy(model).double()
     images = noise(size[0], 3, *size[1:])
     found, wanted = gradients(model, images), gradients(exact, images.double())
-    with BaseTorchFunctionMode():
+    with engine.disabled():
         plain = gradients(model, images)
     assert_close(found, wanted, plain)
 
@@ -106,7 +105,7 @@ def test_any_network(spec, size):
     exact = copy.deepcopy(model).double()
     images = noise(2, spec.stem.in_chans, *size)
     found, wanted = gradients(model, images), gradients(exact, images.double())
-    with BaseTorchFunctionMode():
+    with engine.disabled():
         plain = gradients(model, images)
 
     def length(tensors):
@@ -138,7 +137,7 @@ def test_an_mlp_keeps_its_input_and_one_hidden_layer(norm, bias, ours):
     kept = []
     x = noise(2, 5, 15, 12).requires_grad_()
     with saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        out = mlp_of(mlp, x, norm)
+        out = functional.mlp(mlp, x, norm)
     assert ours == ["_Mlp"]
     out.sum().backward()
     weights = sum(p.numel() for m in (mlp, norm) if m for p in m.parameters())
@@ -151,7 +150,7 @@ def test_an_mlps_input_and_gradient_may_lie_in_memory_in_any_order(order, ours):
     norm, exact = nn.LayerNorm(6), copy.deepcopy(mlp).double()
     x, grad = (noise(6, 6, 6, 6, seed=seed).permute(order) for seed in (0, 1))
     found, wanted = (one.detach().requires_grad_() for one in (x, x.double()))
-    mlp_of(mlp, found, norm).backward(grad)
+    functional.mlp(mlp, found, norm).backward(grad)
     exact(copy.deepcopy(norm).double()(wanted)).backward(grad.double())
     assert ours == ["_Mlp"]
     torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=0, atol=1e-5)
@@ -204,7 +203,7 @@ def hooked(model):
 
 def parametrized(model):
     for module in model.modules():
-        if isinstance(module, Linear):
+        if type(module) is nn.Linear:
             parametrizations.weight_norm(module)
 
 

@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.models.swin_transformer import SwinTransformerBlock
 
+from hierarch import engine
 from hierarch.mixers.window_attention import WindowAttention
 from hierarch.mixers.window_mlp import WindowMlp
-from hierarch.model.shifted_windows import shift_mask
-from hierarch.model.windows import merge, pad, pad_to_multiple, partition, roll
+from hierarch.nn import functional
+from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
+from hierarch.nn.padding import pad, pad_to_multiple
+from hierarch.nn.shift_mask import shift_mask
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.windows import fit
 
 side = st.integers(1, 5)
@@ -28,25 +32,77 @@ def attention(window, shift, small_map="pad", **fields):
     )
 
 
-# partition, merge, pad, roll
+# cut, and padded
 
 
-@given(st.tuples(side, side), st.tuples(side, side), side)
-def test_merge_undoes_partition(window, count, batch):
-    grid = (window[0] * count[0], window[1] * count[1])
-    x = torch.arange(batch * grid[0] * grid[1] * 2).view(batch, *grid, 2)
-    windows = partition(x, window)
-    assert windows.shape == (batch * count[0] * count[1], window[0] * window[1], 2)
-    assert torch.equal(merge(windows, window, grid, batch=batch), x)
+class Seen(WindowMixer):
+    """Keeps the windows that it is given, and gives them back."""
+
+    def __init__(self, of_grid):
+        super().__init__()
+        self.cut = of_grid
+
+    def mix(self, windows, cut, runs):
+        self.windows, self.runs = windows, runs
+        return windows
+
+
+CUTS = {
+    "shifted": lambda grid: shifted_cut(grid, (3, 2), (1, 1)),
+    "regular": lambda grid: shifted_cut(grid, (3, 2), (0, 0)),
+    "front padded": lambda grid: Cut((FrontPadded(grid[0], 3, 2), FrontPadded(grid[1], 2, 1))),
+    "dilated": lambda grid: Cut((Dilated(grid[0], 3), Dilated(grid[1], 2))),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("enabled", [True, False])
+@given(grid=st.tuples(st.integers(1, 9), st.integers(1, 9)), batch=side)
+def test_each_token_is_in_one_window_and_comes_back(cut, enabled, grid, batch):
+    mixer = Seen(CUTS[cut])
+    x = 1 + torch.arange(batch * grid[0] * grid[1] * 2).view(batch, *grid, 2)
+    if enabled:
+        found = functional.windows(mixer, x)
+    else:
+        with engine.disabled():
+            found = functional.windows(mixer, x)
+    assert torch.equal(found, x)
+    assert mixer.windows.shape[1:] == (6, 2)
+    held = mixer.windows[mixer.windows > 0]
+    assert torch.equal(held.sort().values, x.flatten())
+    assert sum(count for _, count in mixer.runs) == len(mixer.windows)
 
 
 @given(st.tuples(side, side), st.tuples(side, side))
 def test_a_window_holds_neighbors_row_by_row(window, count):
     (h, w), (nh, nw) = window, count
     x = torch.arange(h * nh * w * nw).view(1, h * nh, w * nw, 1)
-    for i, tokens in enumerate(partition(x, window)):
+    mixer = Seen(lambda grid: shifted_cut(grid, window, (0, 0)))
+    functional.windows(mixer, x)
+    for i, tokens in enumerate(mixer.windows):
         top, left = i // nw * h, i % nw * w
         assert torch.equal(tokens, x[0, top : top + h, left : left + w].reshape(h * w, 1))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.data(),
+)
+def test_a_cut_of_any_rank_numbers_windows_kind_after_kind(axes, batch, data):
+    grid, window = zip(*axes, strict=True)
+    shift = tuple(data.draw(st.integers(0, w - 1)) for w in window)
+    cut = shifted_cut(grid, window, shift)
+    kinds = [kind for kind, count in cut.runs(batch) for _ in range(count)]
+    slots = cut.slots(batch, device=torch.device("cpu")).view(batch, *grid)
+    assert len(kinds) == batch * cut.count
+    for place in torch.cartesian_prod(*map(torch.arange, grid)).view(-1, len(grid)).tolist():
+        last = [
+            bool(by) and (p - by) % (axis.count * w) // w == axis.count - 1
+            for p, by, w, axis in zip(place, shift, window, cut.axes, strict=True)
+        ]
+        number = int(slots[0, *place]) // int(torch.tensor(window).prod())
+        assert kinds[number] == tuple(last)
 
 
 @given(st.tuples(side, side), st.tuples(side, side))
@@ -66,7 +122,6 @@ def test_padding_is_zeros_at_the_bottom_and_the_right(size, multiple):
 def test_what_needs_no_work_is_not_copied():
     x = noise(1, 4, 6, 2)
     assert pad_to_multiple(x, (2, 3)) is x
-    assert roll(x, (0, 0)) is x
     assert pad(x) is x
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from hierarch.bench import runtimes
 from hierarch.bench.contenders import Contender
 from hierarch.bench.settings import Setting
+from hierarch.building import Backbone
 from hierarch.complexity.peers import told
 from hierarch.errors import BenchError, HierarchError, PeerError
-from hierarch.model.backbone import Backbone
 from hierarch.report import shown_size
 
 Call = Callable[[], object]

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from hierarch.bench import runtimes
+from hierarch.building import build as build_spec
 from hierarch.complexity import count, measure, measure_peer
 from hierarch.complexity.peers import LIBRARIES, find_peer, told
 from hierarch.errors import BenchError, PeerError
-from hierarch.model.backbone import build as build_spec
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair

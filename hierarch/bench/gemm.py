@@ -9,7 +9,7 @@ from torch import nn
 
 from hierarch.bench.settings import Setting
 from hierarch.bench.timing import ratio
-from hierarch.model.inference import linear
+from hierarch.nn import functional
 
 GEMM_LIKE = frozenset(
     (
@@ -53,7 +53,7 @@ def multiplications(side: int, setting: Setting) -> dict[str, Callable[[], objec
 
     return {
         "torch.mm": timed(lambda: torch.mm(left, right, out=out)),
-        "linear": timed(lambda: linear(left, layer.weight, layer.bias)),
+        "linear": timed(lambda: functional.linear(layer, left)),
     }
 
 

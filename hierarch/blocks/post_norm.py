@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from hierarch.blocks.pre_norm import PreNorm
-from hierarch.model.layers import mlp_of
+from hierarch.nn import functional
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register
@@ -40,5 +40,5 @@ class PostNorm(PreNorm):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.layer_scale1(self.norm1(self.drop(mixed)))
         x = x + self.drop_path1(mixed)
-        widened = self.layer_scale2(self.norm2(mlp_of(self.mlp, x)))
+        widened = self.layer_scale2(self.norm2(functional.mlp(self.mlp, x)))
         return cast(Tensor, x + self.drop_path2(widened))

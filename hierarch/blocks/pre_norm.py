@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal, cast
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.block import Block
-from hierarch.model.layers import DropPath, Mlp, layer_scale, mlp_of
+from hierarch.nn import functional
+from hierarch.nn.block import Block
+from hierarch.nn.layers import DropPath, Mlp, build_activation, build_norm, layer_scale
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register
@@ -48,16 +49,16 @@ class PreNorm(Block):
     ) -> None:
         super().__init__(stage, mixer)
         dim = stage.dim
-        self.norm1 = stage.norm.build(dim, init=norm_init)
+        self.norm1 = build_norm(stage.norm, dim, init=norm_init)
         self.drop = nn.Dropout(stage.drop_rate)
         self.layer_scale1 = layer_scale(dim, stage.layer_scale)
         self.drop_path1 = DropPath(drop_path)
         self.residual_scale1 = layer_scale(dim, residual_scale)
-        self.norm2 = stage.norm.build(dim, init=norm_init)
+        self.norm2 = build_norm(stage.norm, dim, init=norm_init)
         self.mlp = Mlp(
             dim,
             stage.hidden_dim,
-            activation=stage.activation.build(),
+            activation=build_activation(stage.activation),
             bias=stage.mlp_bias,
             drop_rate=stage.drop_rate,
         )
@@ -71,5 +72,5 @@ class PreNorm(Block):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         mixed = self.layer_scale1(self.drop(mixed))
         x = self.residual_scale1(x) + self.drop_path1(mixed)
-        widened = self.layer_scale2(mlp_of(self.mlp, x, self.norm2))
+        widened = self.layer_scale2(functional.mlp(self.mlp, x, self.norm2))
         return cast(Tensor, self.residual_scale2(x) + self.drop_path2(widened))

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from hierarch.model.block import Block
-from hierarch.model.layers import DropPath, Mlp, layer_scale, mlp_of
+from hierarch.nn import functional
+from hierarch.nn.block import Block
+from hierarch.nn.layers import DropPath, Mlp, build_activation, build_norm, layer_scale
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register
@@ -34,11 +35,11 @@ class SingleResidual(Block):
     def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
         super().__init__(stage, mixer)
         self.drop = nn.Dropout(stage.drop_rate)
-        self.norm = stage.norm.build(stage.dim)
+        self.norm = build_norm(stage.norm, stage.dim)
         self.mlp = Mlp(
             stage.dim,
             stage.hidden_dim,
-            activation=stage.activation.build(),
+            activation=build_activation(stage.activation),
             bias=stage.mlp_bias,
             drop_rate=stage.drop_rate,
         )
@@ -49,5 +50,5 @@ class SingleResidual(Block):
         return x
 
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        widened = mlp_of(self.mlp, self.drop(mixed), self.norm)
+        widened = functional.mlp(self.mlp, self.drop(mixed), self.norm)
         return cast(Tensor, x + self.drop_path(self.layer_scale(widened)))

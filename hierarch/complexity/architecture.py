@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from hierarch.building import build
 from hierarch.complexity.witnesses import measure
-from hierarch.model.backbone import build
 from hierarch.report import Architecture, PartReport
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair, plain

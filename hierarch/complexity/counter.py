@@ -45,6 +45,11 @@ def _matmul(inputs: list[Shape], outputs: list[Shape]) -> int:
     return math.prod(outputs[0]) * inputs[0][-1]
 
 
+def _baddbmm(inputs: list[Shape], outputs: list[Shape]) -> int:
+    # a bias, then the two operands
+    return math.prod(outputs[0]) * inputs[1][-1]
+
+
 def _bicubic(inputs: list[Shape], outputs: list[Shape]) -> int:
     # 4x4 neighbors; fvcore counts 4 for bilinear
     return 16 * math.prod(outputs[0])
@@ -59,6 +64,7 @@ _RULES: dict[str, Rule] = {
     "aten::scaled_dot_product_attention": _sdpa,
     "aten::matmul": _matmul,
     "aten::mm": _matmul,
+    "aten::baddbmm": _baddbmm,
     "aten::upsample_bicubic2d": _bicubic,
     "aten::adaptive_avg_pool1d": _pool,
 }
@@ -87,6 +93,7 @@ _FVCORE = {
 # the operators whose outputs are activations, as fvcore and timm count them
 _ACTIVATIONS = {
     *("aten::_convolution", "aten::linear", "aten::addmm", "aten::mm", "aten::bmm"),
+    "aten::baddbmm",
     *("aten::matmul", "aten::einsum", "aten::scaled_dot_product_attention"),
 }
 
@@ -112,6 +119,7 @@ _FREE = {
         "hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh_ leaky_relu_ sigmoid_ tanh_ elu",
         "elu_ selu mish mish_ prelu square addcmul sin cos cumsum var std var_mean std_mean",
         "reshape_as view_as repeat_interleave col2im adaptive_max_pool2d argsort index_copy_",
+        "index_copy",
     )
     for name in names.split()
 } - _DEFAULT_SUPPORTED_OPS.keys()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
+from hierarch.building import build
 from hierarch.complexity.counter import Counts, count
 from hierarch.errors import SpecError
-from hierarch.model.backbone import build
 from hierarch.report import Report, SizeReport, StageReport, Verdict
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair, pair

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from hierarch.model.convolution import StridedConv
+from hierarch.nn import init
+from hierarch.nn.convolution import strided_conv
+from hierarch.nn.layers import build_norm
 from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.parts import DownsampleSpec, NormSpec
@@ -60,16 +62,9 @@ class ConvDownsample(nn.Module):
 
     def __init__(self, spec: ConvDownsampleSpec, in_dim: int, dim: int) -> None:
         super().__init__()
-        self.norm = spec.norm.build(in_dim) if spec.norm else nn.Identity()
-        self.conv = StridedConv(
-            in_dim,
-            dim,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride_size,
-            padding=spec.padding,
-            bias=spec.bias,
-        )
+        self.norm = build_norm(spec.norm, in_dim) if spec.norm else nn.Identity()
+        self.reach = {"kernel_size": spec.kernel_size, "padding": spec.padding}
+        self.conv = init.conv2d(in_dim, dim, stride=spec.stride_size, bias=spec.bias, **self.reach)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(self.norm(x))
-        return out
+        return strided_conv(self.conv, self.norm(x), **self.reach)

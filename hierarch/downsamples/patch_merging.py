@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.layers import Linear
-from hierarch.model.streaming import in_strips
-from hierarch.model.windows import pad_to_multiple
+from hierarch.nn import functional, init
+from hierarch.nn.by_rows import ByRows
+from hierarch.nn.layers import build_norm
+from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Flag, Pair, ceil_div, tokens
 from hierarch.spec.parts import DownsampleSpec, NormSpec
@@ -49,32 +50,27 @@ class PatchMergingSpec(DownsampleSpec):
         return self.macs(in_dim=in_dim, dim=dim, grid=grid) * (padded - tokens(grid)) // padded
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
-        norm = self.norm.build(self._normed_dim(in_dim, dim))
-        return PatchMerging(
-            in_dim, dim, norm=norm, norm_last=self.norm_last, in_strips=self.norm.per_token
-        )
+        norm = build_norm(self.norm, self._normed_dim(in_dim, dim))
+        return PatchMerging(in_dim, dim, norm=norm, norm_last=self.norm_last)
 
 
-class PatchMerging(nn.Module):
+class PatchMerging(ByRows):
     """(B, H, W, in_dim) -> (B, ceil(H / 2), ceil(W / 2), dim)."""
 
-    def __init__(
-        self, in_dim: int, dim: int, *, norm: nn.Module, norm_last: bool, in_strips: bool
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module, norm_last: bool) -> None:
         super().__init__()
-        self.in_strips = in_strips
+        self.rows = 2
         self.norm = norm
         self.norm_last = norm_last
-        self.reduction = Linear(4 * in_dim, dim, bias=False)
+        self.reduction = init.linear(4 * in_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return in_strips(self, self._merged, x, 2) if self.in_strips else self._merged(x)
+        return functional.by_rows(self, x)
 
-    def _merged(self, x: Tensor) -> Tensor:
+    def transform(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, (2, 2))
         # column-major, as published: (0, 0), (1, 0), (0, 1), (1, 1)
         x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
-        merged: Tensor = (
-            self.norm(self.reduction(x)) if self.norm_last else self.reduction(self.norm(x))
-        )
-        return merged
+        if self.norm_last:
+            return cast(Tensor, self.norm(functional.linear(self.reduction, x)))
+        return functional.linear(self.reduction, self.norm(x))

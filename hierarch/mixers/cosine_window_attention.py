@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -11,15 +10,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.attention import Masks, attention
-from hierarch.model.by_size import kept_on_gpu
-from hierarch.model.cut import Cut, Kind, shifted_cut
-from hierarch.model.layers import Linear, PlainLinear
-from hierarch.model.masks import aligned
-from hierarch.model.memo import Memo
-from hierarch.model.relative_position import relative_position_index
-from hierarch.model.shifted_windows import KindMasks, in_windows, remembered_masks
-from hierarch.model.windows import least
+from hierarch.nn import functional, init
+from hierarch.nn.cut import Cut, Runs, shifted_cut
+from hierarch.nn.padding import symbolic_min
+from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.base import Flag, Pair, Side, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, fit, slots
@@ -39,7 +34,6 @@ class CosineWindowAttentionSpec(WindowedSpec):
         "4N'C² + 2M²N'C + (2M-1)²(2 + heads)512; N' = N padded to windows, M = window_size"
     )
     paper: ClassVar[str] = "Liu et al. 2022, arXiv:2111.09883, eq. (2)-(4)"
-    independent_windows: ClassVar[bool] = True
     no_weight_decay: ClassVar[tuple[str, ...]] = (
         "logit_scale",
         "cpb_mlp.0.weight",
@@ -76,22 +70,21 @@ class CosineWindowAttentionSpec(WindowedSpec):
         return CosineWindowAttention(self, dim)
 
 
-class CosineWindowAttention(nn.Module):
-    """(B, H, W, C) -> (B, H, W, C)."""
+class CosineWindowAttention(WindowMixer):
+    """(B, H, W, C) -> (B, H, W, C): attention in each window, regular or shifted."""
 
     def __init__(self, spec: CosineWindowAttentionSpec, dim: int) -> None:
         super().__init__()
         self.spec = spec
         self.num_heads = heads = spec.heads(dim)
-        self.memo = Memo()
-        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.qkv = init.linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
         self.v_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
         self.logit_scale = nn.Parameter(torch.empty(heads, 1, 1))
         self.cpb_mlp = nn.Sequential(
-            PlainLinear(2, HIDDEN), nn.ReLU(), PlainLinear(HIDDEN, heads, bias=False)
+            init.linear(2, HIDDEN), nn.ReLU(), init.linear(HIDDEN, heads, bias=False)
         )
-        self.proj = Linear(dim, dim)
+        self.proj = init.linear(dim, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -101,61 +94,45 @@ class CosineWindowAttention(nn.Module):
             if bias is not None:
                 nn.init.zeros_(bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        window, shift = self.fit((x.shape[1], x.shape[2]))
-        masks = self.masks(window, shift, like=x)
-        return in_windows(x, self.attend, window=window, shift=shift, masks=masks)
-
-    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
-        """The window and the shift on this grid."""
+    def cut(self, grid: Pair) -> Cut:
         spec = self.spec
         window, shift = pair(spec.window_size), pair(spec.shift_size)
-        return fit(grid, window, shift, spec.small_map, minimum=least)
+        return shifted_cut(grid, *fit(grid, window, shift, spec.small_map, minimum=symbolic_min))
 
-    def cut(self, grid: Pair) -> Cut:
-        return shifted_cut(grid, *self.fit(grid))
-
-    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
-        masks = self.masks(cut.window, cut.shift, like=windows)
-        return self.attend(windows, [(count, masks[kind]) for kind, count in counts])
-
-    def masks(self, window: Pair, shift: Pair, *, like: Tensor) -> KindMasks:
-        """What to add to the logits of a window of each kind."""
-        weights = list(self.cpb_mlp.parameters())
-        return remembered_masks(
-            self.memo, weights, lambda: self.position_bias(window), window, shift, like=like
-        )
-
-    def attend(self, x: Tensor, masks: Masks) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        bias = None
-        if self.q_bias is not None and self.v_bias is not None:
-            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        qkv = self.qkv(x, bias=bias)
+    def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
+        masks = functional.masks(self, cut, windows)
+        qkv = functional.linear(self.qkv, windows, self._qkv_bias())
         q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse
         scale = self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
         q, k = F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1)
-        heads = attention([q.to(v.dtype), k.to(v.dtype), v], masks, scale=1.0)
-        out: Tensor = self.proj(rearrange(heads, "b h n d -> b n (h d)"))
-        return out
+        added = [(count, masks[kind]) for kind, count in runs]
+        mixed = functional.attention(q.to(v.dtype), k.to(v.dtype), v, added, 1.0)
+        return functional.linear(self.proj, mixed)
 
-    def position_bias(self, window: Pair) -> Tensor:
-        """The continuous position bias of a window: (1, heads, N, N or more), from 0 to 16."""
+    def _qkv_bias(self) -> Tensor | None:
+        if self.q_bias is None or self.v_bias is None:
+            return None
+        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+
+    def bias(self, window: Pair) -> Tensor:
+        """(1, heads, N, N): the continuous position bias of a window, from 0 to 16."""
         like = self.logit_scale
         unit = pair(self.spec.pretrained_window_size or window)
-        offsets = log_offsets(window, unit, device=like.device)
+        offsets = functional.constant(log_offsets, window, unit, device=like.device)
         table = self.cpb_mlp(offsets.to(like.dtype))
-        index = relative_position_index(window, device=like.device)
+        index = functional.constant(relative_position_index, window, device=like.device)
         bias = MAX_BIAS * torch.sigmoid(table[index])
-        return aligned(rearrange(bias, "n m heads -> heads n m"))[None]
+        return rearrange(bias, "n m heads -> 1 heads n m").contiguous()
+
+    def bias_parameters(self) -> list[nn.Parameter]:
+        return list(self.cpb_mlp.parameters())
 
     def extra_repr(self) -> str:
         spec = self.spec
         return f"window_size={spec.window_size}, shift_size={spec.shift_size}"
 
 
-@kept_on_gpu
 def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
 
@@ -163,7 +140,7 @@ def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu")
     """
     axes = []
     for side, learned in zip(window, unit, strict=True):
-        edge = -least(1 - learned, -1)  # max(learned - 1, 1)
+        edge = -symbolic_min(1 - learned, -1)  # max(learned - 1, 1)
         # published: scaled to 8 at the window's edge, then log2, over log2 of 8
         spread = torch.arange(1 - side, side, dtype=torch.float32, device=device) * 8 / edge
         axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))

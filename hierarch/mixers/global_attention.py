@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from hierarch.model.attention import SelfAttention
+from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
@@ -44,4 +44,4 @@ class GlobalAttention(SelfAttention):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x.flatten(1, 2), [(x.shape[0], None)]).view_as(x)
+        return self.attend(x.flatten(1, 2)).view_as(x)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
-from hierarch.model.cut import Cut, Dilated
-from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.model.windows import copied, pad, pad_to_windows
+from hierarch.nn.cut import Cut, Dilated
+from hierarch.nn.relative_position import PositionBias, RelativeSelfAttention
 from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
@@ -25,7 +23,6 @@ class GridAttentionSpec(HeadedSpec):
 
     formula: ClassVar[str] = "4N'C² + 2G²N'C; N' = N padded to multiples of G, G = window_size"
     paper: ClassVar[str] = "Tu et al. 2022, arXiv:2204.01697, section 3.2"
-    independent_windows: ClassVar[bool] = True
     no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
 
     type: Literal["grid_attention"] = "grid_attention"
@@ -66,36 +63,10 @@ class GridAttentionSpec(HeadedSpec):
 
 
 class GridAttention(RelativeSelfAttention):
-    """(B, H, W, C) -> (B, H, W, C): attention in grids, then back in place.
+    """(B, H, W, C) -> (B, H, W, C): self-attention in each grid of tokens.
 
-    Padded tokens are zeros that take part, as in window_attention.
+    Padding tokens are zeros that take part, as in window_attention.
     """
 
     def cut(self, grid: Pair) -> Cut:
-        rows, columns = map(Dilated, grid, self.window_size)
-        return Cut(rows, columns)
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        x = pad_to_windows(x, self.window_size)
-        padded = (x.shape[1], x.shape[2])
-        grids = spread(x, self.window_size)
-        (mask,) = self.masks(self.window_size, (0, 0), like=x).values()
-        x = self.attend(grids, [(grids.shape[0], mask)])
-        x = gather(x, self.window_size, padded)
-        return pad(x, bottom=h - padded[0], right=w - padded[1])
-
-
-def spread(x: Tensor, grid: Pair) -> Tensor:
-    """(B, H, W, C) -> (B*H/h*W/w, h*w, C): every H/h-th row with every W/w-th column."""
-    h, w = grid
-    grids = copied(rearrange(x, "b (h nh) (w nw) c -> b nh nw h w c", h=h, w=w))
-    return rearrange(grids, "b nh nw h w c -> (b nh nw) (h w) c")
-
-
-def gather(x: Tensor, grid: Pair, size: Pair) -> Tensor:
-    """(B*H/h*W/w, h*w, C) -> (B, H, W, C): undoes `spread` of a map of H x W."""
-    (h, w), (height, width) = grid, size
-    nh, nw = height // h, width // w
-    rows = copied(rearrange(x, "(b nh nw) (h w) c -> b h nh w nw c", nh=nh, nw=nw, h=h, w=w))
-    return rearrange(rows, "b h nh w nw c -> b (h nh) (w nw) c")
+        return Cut(tuple(map(Dilated, grid, self.window_size)))

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from hierarch.model.attention import SelfAttention
+from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec

@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.attention import SelfAttention
-from hierarch.model.masks import aligned, fitted
-from hierarch.model.relative_position import PositionBias
-from hierarch.model.windows import least
+from hierarch.nn.attention import SelfAttention
+from hierarch.nn.padding import symbolic_min
+from hierarch.nn.relative_position import PositionBias
 from hierarch.spec.base import Flag, Kernel, Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
@@ -91,20 +90,18 @@ class NeighborhoodAttention(SelfAttention):
         rows, columns = (neighbors(n, self.kernel_size, device=x.device) for n in (h, w))
         index = over_both_axes(rows * w, columns)
         bias = self.position_bias(rows, columns)
-        keys = index.shape[1]
-        mask = None if bias is None else fitted(bias.repeat(b, 1, 1, 1), q, keys=keys)
+        mask = None if bias is None else bias.repeat(b, 1, 1, 1).to(q.dtype)
         mixed = F.scaled_dot_product_attention(q[:, :, None], k[:, index], v[:, index], mask)
         return self.join(rearrange(mixed, "(b heads) n 1 d -> b heads n d", b=b)).view_as(x)
 
     def position_bias(self, rows: Tensor, columns: Tensor) -> Tensor | None:
-        """What to add to the logits, by how far a key lies from its query:
-        (heads, N, 1, K*K or more)."""
+        """(heads, N, 1, K*K): what to add to the logits, by how far a key lies from its query."""
         if self.relative_position_bias_table is None:
             return None
         last = self.kernel_size - 1
         dy, dx = (offsets(n) + last for n in (rows, columns))
         bias = self.relative_position_bias_table[over_both_axes(dy * (2 * last + 1), dx)]
-        return aligned(rearrange(bias, "n k heads -> heads n k"))[:, :, None]
+        return rearrange(bias, "n k heads -> heads n 1 k").contiguous()
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}"
@@ -112,7 +109,7 @@ class NeighborhoodAttention(SelfAttention):
 
 def neighbors(size: int, kernel_size: int, *, device: torch.device) -> Tensor:
     """(size, K): the places of each place's neighbors on an axis, its own among them."""
-    count = least(kernel_size, size)
+    count = symbolic_min(kernel_size, size)
     first = torch.arange(size, device=device) - count // 2
     # at either end the neighborhood is moved inside
     return first.clamp(0, size - count)[:, None] + torch.arange(count, device=device)

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from hierarch.mixers.depthwise_conv import DepthwiseConv
-from hierarch.model.layers import Linear
+from hierarch.nn import functional, init
+from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Flag, Kernel, Pair, Ratio, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
@@ -53,11 +54,10 @@ class SeparableConv(nn.Module):
     def __init__(self, spec: SeparableConvSpec, dim: int) -> None:
         super().__init__()
         hidden = spec.hidden_dim(dim)
-        self.expand = Linear(dim, hidden, bias=spec.bias)
-        self.act = spec.activation.build()
+        self.expand = init.linear(dim, hidden, bias=spec.bias)
+        self.act = build_activation(spec.activation)
         self.mix = DepthwiseConv(hidden, kernel_size=spec.kernel_size, bias=spec.bias)
-        self.reduce = Linear(hidden, dim, bias=spec.bias)
+        self.reduce = init.linear(hidden, dim, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.reduce(self.mix(self.act(self.expand(x))))
-        return out
+        return functional.linear(self.reduce, self.mix(self.act(functional.linear(self.expand, x))))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.layers import PlainLinear
+from hierarch.nn import init
+from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Pair, Side, pair, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import default, register
-
-Weights = tuple[Tensor, Tensor]
-"""Weight (out, in) and bias (out) of a linear layer."""
 
 
 @register
@@ -40,14 +39,15 @@ class TokenMlpSpec(MixerSpec):
     """The hidden layer's activation."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
-        n, own = tokens(grid), tokens(pair(self.grid))
+        n, own, hidden = tokens(grid), tokens(pair(self.grid)), self.hidden_dim
         # each channel: N -> D -> N, or N -> N
-        mixing = dim * n * (2 * self.hidden_dim if self.hidden_dim else n)
+        mixing = dim * n * (2 * hidden if hidden else n)
         if grid == pair(self.grid):
             return mixing
-        # 4x4 neighbors of each resized weight and bias
-        resized = 2 * self.hidden_dim * n if self.hidden_dim else own * n + n**2
-        return mixing + 16 * (resized + n)
+        # each layer's matrix, from the layer itself; then 4x4 neighbors of each resized number
+        matrices = own * ((own + 1) * hidden + (hidden + 1) * hidden if hidden else (own + 1) * own)
+        resized = 2 * hidden * n if hidden else own * n + n**2
+        return mixing + matrices + 16 * (resized + n)
 
     def build(self, dim: int) -> nn.Module:
         return TokenMlp(self)
@@ -60,40 +60,49 @@ class TokenMlp(nn.Module):
         super().__init__()
         self.grid = pair(spec.grid)
         n, hidden = tokens(self.grid), spec.hidden_dim
-        self.fc1 = PlainLinear(n, hidden or n)
-        self.act = spec.activation.build() if hidden else nn.Identity()
-        self.fc2 = PlainLinear(hidden, n) if hidden else None
+        self.fc1 = init.linear(n, hidden or n)
+        self.act = build_activation(spec.activation) if hidden else nn.Identity()
+        self.fc2 = init.linear(hidden, n) if hidden else None
 
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
         columns = rearrange(x, "b h w c -> b c (h w)")
-        first, last = self._weights((h, w))
-        columns = self.act(F.linear(columns, *first))
-        if last:
-            columns = F.linear(columns, *last)
-        return rearrange(columns, "b c (h w) -> b h w c", h=h)
-
-    def _weights(self, grid: Pair) -> tuple[Weights, Weights | None]:
-        """The weights of the layers for a grid."""
-        first = (self.fc1.weight, self.fc1.bias)
-        last = (self.fc2.weight, self.fc2.bias) if self.fc2 else None
         # a symbolic size (torch.export) is not branched on
-        if type(grid[0]) is int and grid == self.grid:
-            return first, last
-        weight = self._resized(first[0], grid) * (tokens(self.grid) / tokens(grid))
-        if last is None:
-            return self._resized_outputs((weight, first[1]), grid), None
-        return (weight, first[1]), self._resized_outputs(last, grid)
+        if type(h) is int and (h, w) == self.grid:
+            mixed: Tensor = self.act(self.fc1(columns))
+            mixed = mixed if self.fc2 is None else self.fc2(mixed)
+        else:
+            mixed = self._resized((h, w), columns)
+        return rearrange(mixed, "b c (h w) -> b h w c", h=h)
 
-    def _resized_outputs(self, layer: Weights, grid: Pair) -> Weights:
-        weight, bias = layer
-        return self._resized(weight.T, grid).T, self._resized(bias[None], grid)[0]
+    def _resized(self, grid: Pair, columns: Tensor) -> Tensor:
+        """(B, C, h*w) -> (B, C, h*w): the same two layers, or one, with weights for this grid."""
+        weight, bias = matrix(self.fc1, like=columns)
+        weight = self._resize(weight, grid) * (tokens(self.grid) / tokens(grid))
+        if self.fc2 is None:
+            return F.linear(columns, *self._resize_outputs(weight, bias, grid))
+        columns = self.act(F.linear(columns, weight, bias))
+        return F.linear(columns, *self._resize_outputs(*matrix(self.fc2, like=columns), grid))
 
-    def _resized(self, rows: Tensor, grid: Pair) -> Tensor:
-        """(D, N) -> (D, h*w): what stands at a position, at the positions of another grid."""
+    def _resize_outputs(self, weight: Tensor, bias: Tensor, grid: Pair) -> tuple[Tensor, Tensor]:
+        return self._resize(weight.T, grid).T, self._resize(bias[None], grid)[0]
+
+    def _resize(self, rows: Tensor, grid: Pair) -> Tensor:
+        """(D, N) -> (D, h*w): from the positions of the layer's own grid to those of another."""
         images = rearrange(rows, "d (h w) -> 1 d h w", h=self.grid[0])
         resized = F.interpolate(images, size=grid, mode="bicubic", align_corners=False)
         return rearrange(resized, "1 d h w -> d (h w)")
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}"
+
+
+def matrix(layer: nn.Linear, *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight (out, in) and the bias (out) that a linear layer computes with.
+
+    From its outputs, not its parameters: a layer that wraps another one has none of its own.
+    """
+    size = layer.in_features
+    unit = torch.eye(size, dtype=like.dtype, device=like.device)
+    outputs = layer(torch.cat([unit, unit.new_zeros(1, size)]))
+    return (outputs[:-1] - outputs[-1]).T, outputs[-1]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from hierarch.model.cut import Cut, shifted_cut
-from hierarch.model.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.model.shifted_windows import in_windows
-from hierarch.model.windows import least
+from hierarch.nn.cut import Cut, shifted_cut
+from hierarch.nn.padding import symbolic_min
+from hierarch.nn.relative_position import PositionBias, RelativeSelfAttention
 from hierarch.spec.base import Flag, Pair, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit, slots
@@ -21,7 +20,6 @@ class WindowAttentionSpec(WindowedSpec):
 
     formula: ClassVar[str] = "4N'C² + 2M²N'C; N' = N padded to windows, M = window_size"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, eq. (2)"
-    independent_windows: ClassVar[bool] = True
     no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
 
     type: Literal["window_attention"] = "window_attention"
@@ -55,7 +53,7 @@ class WindowAttentionSpec(WindowedSpec):
 
 
 class WindowAttention(RelativeSelfAttention):
-    """(B, H, W, C) -> (B, H, W, C): attention in windows, then back in place."""
+    """(B, H, W, C) -> (B, H, W, C): self-attention in each window, regular or shifted."""
 
     def __init__(
         self,
@@ -74,21 +72,13 @@ class WindowAttention(RelativeSelfAttention):
             window_size=window_size,
             qkv_bias=qkv_bias,
             position_bias=position_bias,
+            clamps=small_map.startswith("clamp"),
         )
         self.shift_size = shift_size
         self.small_map = small_map
 
-    def forward(self, x: Tensor) -> Tensor:
-        window, shift = self.fit((x.shape[1], x.shape[2]))
-        masks = self.masks(window, shift, like=x)
-        return in_windows(x, self.attend, window=window, shift=shift, masks=masks)
-
-    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
-        """The window and the shift on this grid."""
-        return fit(grid, self.window_size, self.shift_size, self.small_map, minimum=least)
-
-    def bias_of(self, window: Pair) -> Tensor | None:
-        return self.position_bias(window if self.small_map.startswith("clamp") else None)
-
     def cut(self, grid: Pair) -> Cut:
-        return shifted_cut(grid, *self.fit(grid))
+        window, shift = fit(
+            grid, self.window_size, self.shift_size, self.small_map, minimum=symbolic_min
+        )
+        return shifted_cut(grid, window, shift)

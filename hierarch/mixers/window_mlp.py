@@ -7,15 +7,15 @@ published as a grouped 1x1 convolution over heads * M² channels, and stored in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.model.cut import Cut, Kind, Led
-from hierarch.model.windows import copied, least, pad
+from hierarch.nn.cut import Cut, FrontPadded, Runs
+from hierarch.nn.padding import contiguous, symbolic_min
+from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.base import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import SmallMap, WindowedSpec, fit
@@ -30,7 +30,6 @@ class WindowMlpSpec(WindowedSpec):
 
     formula: ClassVar[str] = "M²N'C; N' = N padded to windows, M = window_size"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, appendix A3.3, Swin-Mixer"
-    independent_windows: ClassVar[bool] = True
 
     type: Literal["window_mlp"] = "window_mlp"
     """Shifted-window MLP, Swin-Mixer's."""
@@ -58,7 +57,7 @@ class WindowMlpSpec(WindowedSpec):
         )
 
 
-class WindowMlp(nn.Module):
+class WindowMlp(WindowMixer):
     """(B, H, W, C) -> (B, H, W, C): mixes the positions of each window, head by head."""
 
     def __init__(
@@ -80,41 +79,17 @@ class WindowMlp(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        (wh, ww), (top, left) = self.fit((h, w))
-        bottom = ceil_div(top + h, wh) * wh - top - h
-        right = ceil_div(left + w, ww) * ww - left - w
-        x = pad(x, top=top, bottom=bottom, left=left, right=right)
-        nh, nw = x.shape[1] // wh, x.shape[2] // ww
-        weight, bias = self.group_linear((wh, ww))
-        x = rearrange(
-            x,
-            "b (nh h) (nw w) (heads c) -> heads h w b nh nw c",
-            h=wh, w=ww, heads=self.num_heads,
-        )  # fmt: skip
-        columns = rearrange(copied(x), "heads h w b nh nw c -> heads (h w) (b nh nw c)")
-        mixed = rearrange(
-            torch.bmm(weight, columns) + bias,
-            "heads (h w) (b nh nw c) -> b nh h nw w heads c",
-            h=wh, w=ww, nh=nh, nw=nw, b=x.shape[3],
-        )  # fmt: skip
-        x = rearrange(copied(mixed), "b nh h nw w heads c -> b (nh h) (nw w) (heads c)")
-        return pad(x, top=-top, bottom=-bottom, left=-left, right=-right)
-
-    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
-        """The window on this grid, and the zeros before it."""
-        return fit(grid, self.window_size, self.lead, self.small_map, minimum=least)
-
     def cut(self, grid: Pair) -> Cut:
-        rows, columns = map(Led, grid, *self.fit(grid))
-        return Cut(rows, columns)
+        window, lead = fit(grid, self.window_size, self.lead, self.small_map, minimum=symbolic_min)
+        return Cut(tuple(map(FrontPadded, grid, window, lead)))
 
-    def mix(self, windows: Tensor, cut: Cut, counts: Sequence[tuple[Kind, int]]) -> Tensor:
+    def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
         weight, bias = self.group_linear(cut.window)
-        columns = rearrange(windows, "n s (heads c) -> heads s (n c)", heads=self.num_heads)
+        split = rearrange(windows, "n s (heads c) -> heads s n c", heads=self.num_heads)
+        columns = rearrange(contiguous(split), "heads s n c -> heads s (n c)")
         mixed = torch.baddbmm(bias, weight, columns)
-        return rearrange(mixed, "heads s (n c) -> n s (heads c)", n=len(windows))
+        split = rearrange(mixed, "heads s (n c) -> n s heads c", n=windows.shape[0])
+        return rearrange(contiguous(split), "n s heads c -> n s (heads c)")
 
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
         """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""
@@ -122,8 +97,8 @@ class WindowMlp(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if self.small_map.startswith("clamp"):
-            weight = copied(weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w])
-            bias = copied(bias.view(heads, wh, ww)[:, :h, :w])
+            weight = contiguous(weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w])
+            bias = contiguous(bias.view(heads, wh, ww)[:, :h, :w])
         return weight.reshape(heads, h * w, h * w), bias.reshape(heads, h * w, 1)
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, Strict
 from torch import nn
 
+from hierarch.nn.init import layer_norm
 from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
@@ -32,16 +33,4 @@ class LayerNormSpec(NormSpec):
         return 5 * tokens(grid) * dim
 
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
-        return LayerNorm(dim, init=init, eps=self.eps, bias=self.bias)
-
-
-class LayerNorm(nn.LayerNorm):
-    """(..., C) -> (..., C)."""
-
-    def __init__(self, dim: int, *, init: float, eps: float, bias: bool) -> None:
-        self.init = init
-        super().__init__(dim, eps=eps, bias=bias)
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        nn.init.constant_(self.weight, self.init)
+        return layer_norm(dim, init=init, eps=self.eps, bias=self.bias)

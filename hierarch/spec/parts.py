@@ -48,9 +48,6 @@ class MixerSpec(Part):
     kind: ClassVar[str] = "mixer"
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
     """Names of the module's parameters that an optimizer should not decay."""
-    independent_windows: ClassVar[bool] = False
-    """Whether its module is a `hierarch.model.streaming.WindowMixer`: tokens see each other only
-    within windows, and it can be run a few windows at a time."""
     one_of: ClassVar[frozenset[str]] = frozenset()
     """Fields of which exactly one is to be given."""
 

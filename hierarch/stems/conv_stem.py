@@ -8,7 +8,9 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.convolution import StridedConv
+from hierarch.nn import init
+from hierarch.nn.convolution import strided_conv
+from hierarch.nn.layers import build_norm
 from hierarch.spec.base import Flag, Pair, tokens
 from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.parts import NormSpec, StemSpec
@@ -65,16 +67,14 @@ class ConvStem(nn.Module):
 
     def __init__(self, spec: ConvStemSpec, dim: int) -> None:
         super().__init__()
-        self.proj = StridedConv(
-            spec.in_chans,
-            dim,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride_size,
-            padding=spec.padding,
-            bias=spec.bias,
+        self.reach = {"kernel_size": spec.kernel_size, "padding": spec.padding}
+        self.proj = init.conv2d(
+            spec.in_chans, dim, stride=spec.stride_size, bias=spec.bias, **self.reach
         )
-        self.norm = spec.norm.build(dim) if spec.norm else nn.Identity()
+        self.norm = build_norm(spec.norm, dim) if spec.norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(self.proj(rearrange(x, "b c h w -> b h w c")))
+        normed: Tensor = self.norm(
+            strided_conv(self.proj, rearrange(x, "b c h w -> b h w c"), **self.reach)
+        )
         return normed

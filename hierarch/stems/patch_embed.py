@@ -8,9 +8,10 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.model.layers import PatchConv
-from hierarch.model.streaming import in_strips
-from hierarch.model.windows import pad_to_multiple
+from hierarch.nn import functional
+from hierarch.nn.by_rows import ByRows
+from hierarch.nn.layers import build_norm
+from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Pair, Side, ceil_div, pair, tokens
 from hierarch.spec.parts import NormSpec, StemSpec
@@ -50,35 +51,25 @@ class PatchEmbedSpec(StemSpec):
         return (padded - tokens(size)) * self.in_chans * dim
 
     def build(self, dim: int) -> nn.Module:
-        return PatchEmbed(
-            self.in_chans,
-            dim,
-            patch_size=self.stride(),
-            norm=self.norm.build(dim) if self.norm else nn.Identity(),
-            in_strips=self.norm is None or self.norm.per_token,
-        )
+        norm = build_norm(self.norm, dim) if self.norm else nn.Identity()
+        return PatchEmbed(self.in_chans, dim, patch_size=self.stride(), norm=norm)
 
 
-class PatchEmbed(nn.Module):
-    """(B, in_chans, H, W) -> (B, ceil(H / P), ceil(W / P), dim)."""
+class PatchEmbed(ByRows):
+    """(B, in_chans, H, W) -> (B, ceil(H / P), ceil(W / P), dim): a linear layer over each patch,
+    which is a convolution as large as its stride."""
 
-    def __init__(
-        self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module, in_strips: bool
-    ) -> None:
+    def __init__(self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module) -> None:
         super().__init__()
-        self.in_strips = in_strips
         self.patch_size = patch_size
-        self.proj = PatchConv(in_chans, dim, kernel_size=patch_size, stride=patch_size)
+        self.rows = patch_size[0]
+        self.proj = nn.Conv2d(in_chans, dim, kernel_size=patch_size, stride=patch_size)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        x = rearrange(x, "b c h w -> b h w c")
-        if self.in_strips:
-            return in_strips(self, self._embedded, x, self.patch_size[0])
-        return self._embedded(x)
+        return functional.by_rows(self, rearrange(x, "b c h w -> b h w c"))
 
-    def _embedded(self, x: Tensor) -> Tensor:
-        x = rearrange(pad_to_multiple(x, self.patch_size), "b h w c -> b c h w")
-        x = rearrange(self.proj(x), "b c h w -> b h w c")
+    def transform(self, x: Tensor) -> Tensor:
+        x = functional.patches(self.proj, pad_to_multiple(x, self.patch_size))
         normed: Tensor = self.norm(x)
         return normed

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierarch.building import build
 from hierarch.errors import WeightsError
-from hierarch.model.backbone import build
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import Source as SpecSource

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from hierarch.building import Backbone
 from hierarch.errors import WeightsError
-from hierarch.model.backbone import Backbone
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import dump
 from hierarch.weights.files import listed, write

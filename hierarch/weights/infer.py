@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierarch.building import Backbone, build
 from hierarch.errors import SpecError, WeightsError
-from hierarch.model.backbone import Backbone, build
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair
 from hierarch.spec.load import load, loads, override, presets

@@ -7,8 +7,8 @@ import re
 import torch
 from torch import Tensor
 
+from hierarch.building import Backbone, build
 from hierarch.errors import WeightsError
-from hierarch.model.backbone import Backbone, build
 from hierarch.report.weights import LoadReport, Resampled
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.head import HeadSpec

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from einops import rearrange
 from torch import Tensor
 
-from hierarch.model.relative_position import relative_position_index
+from hierarch.nn.relative_position import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import pair
 from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout

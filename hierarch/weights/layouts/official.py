@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 from hierarch.errors import WeightsError
 from hierarch.mixers.window_attention import WindowAttentionSpec
-from hierarch.model.relative_position import relative_position_index
-from hierarch.model.shifted_windows import shift_mask
+from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.shift_mask import shift_mask
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Pair, pair
 from hierarch.spec.claim import claim

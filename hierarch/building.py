@@ -1,0 +1,27 @@
+"""Where a network is put together with the engine that runs it: the only module that imports it.
+
+Without the folder `hierarch/engine`, the same networks run by their definitions alone.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.load import load, override
+
+if TYPE_CHECKING or find_spec("hierarch.engine"):
+    from hierarch.engine.backbone import Backbone as Backbone
+else:
+    from hierarch.nn.backbone import Backbone
+
+
+def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:
+    """Build a backbone from a spec, a preset's name, a YAML file or a mapping.
+
+    Keywords override the spec's top-level fields: `build("swin_tiny", head=None)`. Raises
+    `SpecError` for a spec, or an override, that describes no network.
+    """
+    return Backbone(override(load(spec), overrides))

@@ -1,0 +1,251 @@
+"""Blocks run a few windows at a time, while those are in cache: inference on a CPU.
+
+Each token is read once and written once. Between the two, its window goes through norm, mixer,
+residual, norm, MLP and residual. The result is the definition's up to rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from hierarch.engine.caches import ENTRIES
+from hierarch.engine.conditions import (
+    changed,
+    changed_inside,
+    not_cpu_inference,
+    not_inherited,
+    not_known,
+    not_per_token,
+)
+from hierarch.engine.gathering import has_padding, write
+from hierarch.engine.threads import each, threads_for
+from hierarch.nn.block import Block
+from hierarch.nn.cut import Cut, Runs
+from hierarch.nn.ops import Refusal
+from hierarch.nn.window_mixer import WindowMixer
+from hierarch.spec.base import Pair, tokens
+
+TileSize = int | Literal["auto"] | None
+"""Tokens of a tile, about: what goes through a block together. "auto": `TILE_BYTES` of them. None:
+blocks are not streamed."""
+TILE_BYTES = 40 * 7 * 7 * 96 * 4
+"""Bytes of a tile for each thread that works on it: 40 windows of 7x7 at Swin-T's first width in
+float32.
+
+Measured: the widest tensor of a tile, an MLP's hidden layer, then stays near the cores, and a
+matrix multiplication has enough rows to run at its full speed.
+"""
+MIN_TILES_PER_THREAD = 1.25
+"""Below this many tiles per thread, the pool's threads lose more than they gain: torch's own
+threads spin for some milliseconds after each operator, and slow them down."""
+MAX_KEPT_SLOTS = 1 << 14
+"""Slots of a map whose order is kept, at most. For a few images, working it out takes a hundredth
+of their time; `ENTRIES` orders of this size need 8 MiB."""
+PADDING = -1
+
+Order = tuple[Tensor, Runs]
+"""(windows, N): the token in each slot of each window, or `PADDING`; and the windows' kinds."""
+
+
+# when
+
+
+def refuses_stage(
+    downsample: nn.Module, blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor
+) -> Refusal | None:
+    if not isinstance(blocks, nn.ModuleList):
+        return Refusal("gradient checkpointing")
+    if refusal := not_cpu_inference(x):
+        return refusal
+    return next(filter(None, (changed(block) or _not_streamable(block) for block in blocks)), None)
+
+
+def refuses_block(block: nn.Module, x: Tensor) -> Refusal | None:
+    return not_cpu_inference(x) or _not_streamable(block)
+
+
+def _not_streamable(block: nn.Module) -> Refusal | None:
+    """Refuses all but blocks that mix in windows, and else work token by token."""
+    if not isinstance(block, Block):
+        return Refusal(f"{type(block).__name__} is not a Block", block)
+    if refusal := not_inherited(block, Block):
+        return refusal
+    if block.training:
+        return Refusal("training mode", block)
+    if tile_size(block) is None:
+        return Refusal("a tile size of None", block)
+    mixer = block.mixer
+    if not isinstance(mixer, WindowMixer):
+        return Refusal(f"{type(mixer).__name__} does not mix in windows", mixer)
+    if refusal := not_inherited(mixer, WindowMixer):
+        return refusal
+    others = (child for child in block.children() if child is not mixer)
+    return changed(mixer) or not_per_token(*mixer.children()) or not_per_token(*others)
+
+
+def tile_size(block: Block) -> TileSize:
+    """The block's tile size, as `set_tile_size` set it."""
+    size: TileSize = getattr(block, "tile_size", "auto")
+    return size
+
+
+def set_tile_size(network: nn.Module, size: TileSize) -> None:
+    """Sets the tile size of all blocks. Raises `ValueError` for a number below 1."""
+    if size not in ("auto", None) and (isinstance(size, str) or size < 1):
+        raise ValueError(f"tokens={size} should be 1 or more, 'auto' or None")
+    for block in network.modules():
+        if isinstance(block, Block):
+            vars(block)["tile_size"] = size
+
+
+# how
+
+
+def run_stage(downsample: nn.Module, blocks: Iterable[Block], x: Tensor) -> Tensor:
+    tokens = downsample(x)
+    inplace = overwritable(tokens) or not may_alias(tokens, x, downsample)
+    return streamed(list(blocks), tokens, threads=threads_of(x), inplace=inplace)
+
+
+def run_block(block: Block, x: Tensor) -> Tensor:
+    return streamed([block], x, threads=threads_of(x))
+
+
+def threads_of(x: Tensor) -> int:
+    """The number of threads that share the tiles of a map; 1 for torch's own way."""
+    return threads_for(x.nbytes / (MIN_TILES_PER_THREAD * TILE_BYTES))
+
+
+def may_alias(made: Tensor, given: Tensor, *makers: nn.Module) -> bool:
+    """Whether the makers, a hook on them, or whoever holds `given`, may hold the memory of
+    `made`."""
+    memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
+    return memory == other or bool(changed_inside(*makers) or not_known(*makers))
+
+
+_owned = threading.local()
+
+
+def overwritable(x: Tensor) -> bool:
+    """Whether x is the map that `overwriting` allows to overwrite, in this thread."""
+    return getattr(_owned, "map", None) is x
+
+
+def overwriting(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """run(x), which may write its result to x: the caller needs x no more."""
+    _owned.map = x
+    try:
+        return run(x)
+    finally:
+        _owned.map = None
+
+
+def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int, inplace: bool = False) -> Tensor:
+    """(B, H, W, C) -> (B, H, W, C): the output of blocks that follow each other, with autograd off.
+
+    The first block writes to a new map, or to x if `inplace`, and the others in place.
+    """
+    batch, *grid, dim = x.shape
+    rows = x.reshape(-1, dim)
+    out = rows if inplace else None
+    cuts = [cast(WindowMixer, block.mixer).cut(cast(Pair, tuple(grid))) for block in blocks]
+    different = list(dict.fromkeys(cuts))
+    made = each(functools.partial(order, batch=batch), different, threads)
+    orders = dict(zip(different, made, strict=True))
+    for block, cut in zip(blocks, cuts, strict=True):
+        rows = out = _through(block, rows, out, cut, orders[cut], threads)
+    return rows.view(x.shape)
+
+
+def order(cut: Cut, batch: int) -> Order:
+    """Which token is in which slot, for a batch of grids."""
+    small = batch * cut.count * tokens(cut.window) <= MAX_KEPT_SLOTS
+    return _kept_order(cut, batch) if small else _order(cut, batch)
+
+
+def _order(cut: Cut, batch: int) -> Order:
+    slots = cut.slots(batch, device=torch.device("cpu"))
+    places = torch.full((batch * cut.count * tokens(cut.window),), PADDING)
+    places.index_copy_(0, slots, torch.arange(len(slots)))
+    return places.view(-1, tokens(cut.window)), [run for run in cut.runs(batch) if run[1]]
+
+
+@functools.lru_cache(ENTRIES)
+def _kept_order(cut: Cut, batch: int) -> Order:
+    return _order(cut, batch)
+
+
+def _through(
+    block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order, threads: int
+) -> Tensor:
+    """(tokens, C) -> (tokens, C): a block's output, written to `out`, which may be `rows`."""
+    mixer = cast(WindowMixer, block.mixer)
+    pads = has_padding(cut)
+    lock = threading.Lock()
+
+    def run(tile: Order) -> None:
+        nonlocal out
+        windows, runs = tile
+        places = windows.flatten()
+        real = places >= 0 if pads else None
+        tokens = rows.index_select(0, places if real is None else places.clamp(min=0))
+        read = block.before(tokens)
+        if real is not None:
+            read = read.masked_fill(~real[:, None], 0)
+        mixed = mixer.mix(read.view(*windows.shape, -1), cut, runs).flatten(0, 1)
+        if real is not None:
+            places, tokens, mixed = places[real], tokens[real], mixed[real]
+        done = block.after(tokens, mixed)
+        with lock:  # the first tile's output says what type the map has
+            if out is None or out.dtype != done.dtype:
+                out = torch.empty_like(rows, dtype=done.dtype)
+        write(out, places, done)
+
+    size = tile_size(block)
+    of_bytes = TILE_BYTES / (rows.shape[1] * rows.element_size())
+    count = order[0].numel() / (of_bytes if size == "auto" else size or len(rows))
+    threads = threads if 2 * count >= threads else 1
+    if size == "auto":
+        count /= torch_threads_per_tile(threads)
+    each(run, _tiles(order, rounded(count, threads)), threads)
+    return rows if out is None else out
+
+
+def torch_threads_per_tile(threads: int) -> int:
+    """How many of torch's own threads work on one tile, each with a part of it in its cache."""
+    return torch.get_num_threads() if threads == 1 else 1
+
+
+def rounded(count: float, threads: int) -> int:
+    """A number of tiles, about `count`, of which each thread gets as many."""
+    return threads * max(1, round(count / threads))
+
+
+def _tiles(order: Order, count: int) -> list[Order]:
+    """Windows that go together: so many tiles, all of one size or one window less."""
+    index, runs = order
+    tiles = index.tensor_split(count)
+    starts = list(accumulate(map(len, tiles), initial=0))
+    return [
+        (windows, within(runs, start, stop))
+        for windows, (start, stop) in zip(tiles, pairwise(starts), strict=True)
+        if len(windows)
+    ]
+
+
+def within(runs: Runs, start: int, stop: int) -> Runs:
+    """The kinds of the windows from `start` to `stop`."""
+    part, first = [], 0
+    for kind, count in runs:
+        inside = min(stop, first + count) - max(start, first)
+        if inside > 0:
+            part.append((kind, inside))
+        first += count
+    return part

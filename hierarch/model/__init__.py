@@ -1,1 +1,0 @@
-"""The modules: what runs."""

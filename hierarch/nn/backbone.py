@@ -1,0 +1,225 @@
+"""The network: a fold over its stages, with timm's names for what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from hierarch.nn import functional, init
+from hierarch.nn.head import Head
+from hierarch.nn.layers import build_norm
+from hierarch.nn.position import AbsolutePosition
+from hierarch.nn.stage import Stage
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import pair
+from hierarch.spec.head import HeadSpec
+from hierarch.spec.load import override
+from hierarch.spec.parts import NormSpec
+
+
+class FeatureInfo(list[dict[str, Any]]):
+    """What is known of each stage's map, as timm tells it: `num_chs`, `reduction`, `module`."""
+
+    def channels(self) -> list[int]:
+        """Channels of each map."""
+        return [info["num_chs"] for info in self]
+
+    def reduction(self) -> list[int | tuple[int, int]]:
+        """Pixels per token, along a side or as (height, width)."""
+        return [info["reduction"] for info in self]
+
+    strides = reduction
+
+
+class Backbone(nn.Module):
+    """Images (B, in_chans, H, W), any H and W, to logits (B, num_classes) where the spec has a
+    head, else to a tuple of maps (B, C_i, H_i, W_i), one per index of `spec.outputs`.
+
+    Liu et al. 2021, arXiv:2103.14030, section 3; the spec says with which mixers. Inside, every
+    map is (B, H, W, C).
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        plan = spec.plan()
+        self.spec = spec
+        self.stem = spec.stem.build(plan[0].in_dim)
+        position = spec.position_embedding
+        self.position_embedding = (
+            AbsolutePosition(plan[0].in_dim, grid=pair(position.grid))
+            if position
+            else nn.Identity()
+        )
+        self.drop = nn.Dropout(spec.drop_rate)
+        self.stages = nn.ModuleList(map(Stage, plan))
+        self.num_features = plan[-1].dim
+        # only a head's norm is here, before the mean; an output has a norm of its own
+        norms_map = spec.head is not None and not spec.head.pool_first
+        self.norm = build_norm(self._head_norm(), self.num_features) if norms_map else nn.Identity()
+        self.head = self._head(spec.head)
+
+    def _head_norm(self) -> NormSpec:
+        own = self.spec.head.norm if self.spec.head else None
+        return own or self.spec.plan()[-1].norm
+
+    def _head(self, head: HeadSpec | None) -> nn.Module:
+        if head is None:
+            return nn.Identity()
+        return Head(self.num_features, head, norm=self._head_norm())
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        _check_images(images, self.spec.stem.in_chans)
+        return functional.batch(self, images)
+
+    def compute(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What `forward` returns, of images whose shape is checked."""
+        if self.spec.head is not None:
+            return self.forward_head(self.forward_features(images))
+        outputs = self.spec.outputs
+        maps = functional.maps(self, images, outputs)
+        return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> (B, h, w, dim): the tokens that enter the first stage."""
+        tokens: Tensor = self.drop(self.position_embedding(self.stem(images)))
+        return tokens
+
+    def _normed(self, index: int, x: Tensor) -> Tensor:
+        """The norm that a stage's map leaves the network with: the last one's is the head's."""
+        normed: Tensor = cast(Stage, self.stages[index]).norm(x)
+        return self.norm(normed) if index == len(self.stages) - 1 else normed
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
+        _check_images(images, self.spec.stem.in_chans)
+        last = len(self.stages) - 1
+        return self._normed(last, functional.maps(self, images, [last])[last])
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
+
+        Raises `ValueError` for a network without a head.
+        """
+        if self.spec.head is None:
+            raise ValueError(f"{self.spec.name} has no head; build it with head={{...}}")
+        logits: Tensor = self.head(features, pre_logits=pre_logits)
+        return logits
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: Literal["NCHW", "NHWC"] = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps of some stages, in the network's order, as timm gives them.
+
+        `indices`: which stages; a number n stands for the last n, None for all. `norm`: apply the
+        norm that the network has for a stage's output. `stop_early`: run no stage after the last
+        one asked for. Returns (final map, maps), or the maps alone if `intermediates_only`. The
+        final map, (B, h, w, C), is that of `forward_features`; if stopped early, that of the last
+        stage run, before any norm.
+        """
+        count = len(self.stages)
+        wanted = _indices(indices, count)
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
+        last = max(wanted) if stop_early else count - 1
+        _check_images(x, self.spec.stem.in_chans)
+        maps = functional.maps(self, x, {*wanted, last})
+        taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
+        if output_fmt == "NCHW":
+            taken = [_nchw(m) for m in taken]
+        if intermediates_only:
+            return taken
+        return self._normed(last, maps[last]) if last == count - 1 else maps[last], taken
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels and stride of each stage's map."""
+        info = FeatureInfo()
+        h, w = self.spec.stem.stride()
+        for stage in self.spec.plan():
+            down = stage.downsample.stride() if stage.downsample else (1, 1)
+            h, w = h * down[0], w * down[1]
+            reduction = h if h == w else (h, w)
+            name = f"stages.{stage.index}"
+            info.append({"num_chs": stage.dim, "reduction": reduction, "module": name})
+        return info
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the publications do not decay (norms and biases, which
+        optimizers tell by their single dimension, aside)."""
+        names = {"position_embedding.table"} if self.spec.position_embedding else set()
+        for stage in self.spec.plan():
+            for j, mixer in enumerate(stage.mixers):
+                prefix = f"stages.{stage.index}.blocks.{j}.mixer"
+                names |= {f"{prefix}.{name}" for name in mixer.no_weight_decay}
+        return names & {name for name, _ in self.named_parameters()}
+
+    def set_grad_checkpointing(
+        self, enable: bool = True, per: Literal["block", "stage"] = "block"
+    ) -> None:
+        """Recompute each block, or each stage, in the backward pass instead of keeping what is
+        inside it. By stages less is kept from the forward pass, and more at once in the backward.
+
+        Raises `ValueError` for any other `per`.
+        """
+        if per not in ("block", "stage"):
+            raise ValueError(f"per={per!r} should be 'block' or 'stage'")
+        for stage in self.stages:
+            cast(Stage, stage).grad_checkpointing = per if enable else None
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters as published, and fill in the tables that are worked out, as when the
+        network was built: after `to_empty`, for a network from the meta device."""
+        init.reset_parameters(self)
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.head.get_submodule("fc")
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last linear layer by a new one; 0 classes return the mean features.
+
+        Raises `ValueError` for a network without a head, and for a negative number.
+        """
+        if self.spec.head is None:
+            raise ValueError(f"{self.spec.name} has no head; build it with head={{...}}")
+        self.spec = override(
+            self.spec, {"head": self.spec.head.to_data() | {"num_classes": num_classes}}
+        )
+        like = next(self.stages.parameters())
+        new = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
+        assert isinstance(self.head, Head)
+        assert isinstance(new, Head)
+        self.head = new.taking_over(self.head).train(self.training)
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return rearrange(x, "b h w c -> b c h w")
+
+
+def _check_images(images: Tensor, in_chans: int) -> None:
+    if images.ndim != 4 or images.shape[1] != in_chans:
+        raise ValueError(
+            f"images should be (batch, {in_chans}, height, width), got {tuple(images.shape)}"
+        )
+
+
+def _indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """Stage numbers from 0, from what timm allows: a number of last stages, or negative ones."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        if not 1 <= indices <= count:
+            raise ValueError(f"indices={indices} should be from 1 to {count}, the last n stages")
+        return list(range(count - indices, count))
+    if not indices or not all(-count <= i < count for i in indices):
+        raise ValueError(f"indices={list(indices)} should be stages from {-count} to {count - 1}")
+    return sorted({i % count for i in indices})

@@ -1,0 +1,221 @@
+"""The engine is one folder that can be taken away, and says what it does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import noise, perturb, tiny
+
+import hierarch
+from hierarch import engine
+from hierarch.engine.table import TABLE
+from hierarch.nn import functional
+from hierarch.nn.ops import Op
+
+ROOT = Path(hierarch.__file__).parents[1]
+HEAD = {"num_classes": 5}
+
+
+def run(program, *, path=ROOT):
+    environment = {**os.environ, "PYTHONPATH": str(path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_every_operation_has_an_entry_in_the_table():
+    operations = {op for op in vars(functional).values() if isinstance(op, Op)}
+    assert operations == set(TABLE)
+    assert all(op.ways == ways for op, ways in TABLE.items())
+
+
+# without the folder
+
+PARITY = """
+import importlib.util
+import sys
+import torch, torchvision, hierarch
+
+assert (importlib.util.find_spec("hierarch.engine") is None) is {deleted}
+torch.manual_seed(0)
+published = torchvision.models.swin_t().eval()
+model = hierarch.build("swin_tiny").eval()
+hierarch.load_weights(model, published.state_dict())
+for size in [(224, 224), (97, 131)]:
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), published(images), rtol=0, atol=1e-5)
+for net in (model, published):
+    net.double()(images.double()).square().sum().backward()
+torch.testing.assert_close(
+    model.stem.proj.weight.grad, published.features[0][0].weight.grad, rtol=0, atol=1e-9
+)
+assert hierarch.measure("swin_tiny", sizes=[224]).sizes[0].macs == 4_509_232_128
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_the_library_is_complete_without_the_engine(tmp_path, deleted):
+    shutil.copytree(ROOT / "hierarch", tmp_path / "hierarch")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    if deleted:
+        shutil.rmtree(tmp_path / "hierarch" / "engine")
+    assert run(PARITY.format(deleted=deleted), path=tmp_path).strip() == "equal"
+
+
+@pytest.mark.parametrize("suite", ["test_swin_mlp_parity.py", "test_swin_parity.py"])
+@pytest.mark.parametrize("deleted", [True, False])
+def test_the_parity_suites_pass_without_the_engine(tmp_path, suite, deleted):
+    for folder in ("hierarch", "specs", "tests", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
+    if deleted:
+        shutil.rmtree(tmp_path / "hierarch" / "engine")
+    else:
+        with open(tmp_path / "tests" / "conftest.py", "a") as conftest:
+            conftest.write(DISABLED)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", f"tests/{suite}"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("PYTEST_ADDOPTS", None)
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+    )
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert " passed" in ran.stdout
+
+
+DISABLED = """
+
+@pytest.fixture(autouse=True)
+def without_the_engine():
+    from hierarch import engine
+
+    with engine.disabled():
+        yield
+"""
+
+
+# private names of torch
+
+NAMES = {
+    "tracing state": "torch._C._get_tracing_state",
+    "dispatch modes": "torch._C._len_torch_dispatch_stack",
+    "function modes": "torch._C._len_torch_function_stack",
+    "interpreters": "torch._C._functorch.peek_interpreter_stack",
+    "forward gradients": "torch.autograd.forward_ad._current_level",
+    "softmax's gradient": "torch._softmax_backward_data",
+    "oneDNN": "torch._C._has_mkldnn",
+    "the library's file": "torch._C.__file__",
+    "global hooks": "torch.nn.modules.module._global_forward_hooks",
+}
+WITHOUT = """
+import sys
+sys.path.insert(0, "{tests}")
+import torch
+import {module} as home
+import torch.utils._python_dispatch, torch.overrides
+
+from helpers import noise, perturb, tiny
+saved = home.{name}
+del home.{name}
+import hierarch, hierarch.engine
+{restore}
+model = perturb(hierarch.build(tiny(head={{"num_classes": 5}})))
+images = noise(2, 3, 64, 64)
+
+def outputs():
+    model.zero_grad()
+    with torch.no_grad():
+        out = model(images)
+    x = images.clone().requires_grad_()
+    model(x).square().sum().backward()
+    return out, x.grad, *(p.grad.clone() for p in model.parameters())
+
+found = outputs()
+with hierarch.engine.disabled():
+    wanted = outputs()
+for one, other in zip(found, wanted, strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * max(1, float(other.abs().max())))
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_without_a_private_name_of_torch_the_result_is_the_same(name):
+    module, _, attribute = name.rpartition(".")
+    # torch's own code goes on calling it
+    restore = f"home.{attribute} = saved"
+    program = WITHOUT.format(
+        tests=Path(__file__).parent, module=module, name=attribute, restore=restore
+    )
+    assert run(program).strip() == "equal"
+
+
+def test_private_names_of_torch_stand_in_one_file():
+    private = ("torch._C", "torch._inductor", "torch._dynamo", "torch._functorch", "torch.fx")
+    for file in (ROOT / "hierarch").rglob("*.py"):
+        folder = file.relative_to(ROOT / "hierarch").parts[0]
+        if file.name != "torch_private.py" and folder in ("nn", "engine", "mixers", "blocks"):
+            text = file.read_text()
+            assert not any(name in text for name in private), file
+
+
+# explain
+
+
+def network(**fields):
+    return perturb(hierarch.build(tiny(head=HEAD, **fields)))
+
+
+@torch.no_grad()
+def test_it_says_that_stages_are_streamed():
+    found = engine.explain(network(), noise(1, 3, 64, 64))
+    assert {found.way(f"stages.{i}", "stage") for i in range(3)} == {"streamed"}
+    assert found.way("stages.0.blocks.0.mlp", "mlp") == "GELU in the multiplication"
+    assert found.way("stages.0.blocks.0.mixer", "masks") == "remembered"
+
+
+def reasons(model, images, module, operation):
+    for step in engine.explain(model, images).steps:
+        if (step.module, step.operation) == (module, operation):
+            return [reason for _, reason in step.refused]
+    raise AssertionError(f"{operation} of {module} did not run")
+
+
+@torch.no_grad()
+def test_it_says_who_looks_on():
+    model, images = network(), noise(1, 3, 64, 64)
+    model.stages[1].blocks[0].register_forward_hook(lambda *call: None)
+    assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "stage")
+    assert engine.explain(model, images).way("stages.0", "stage") == "streamed"
+    with torch.autocast("cpu"):
+        assert "autocast" in reasons(model, images, "stages.0.blocks.0.mlp", "mlp")
+
+
+def test_it_says_what_refuses_training():
+    model, images = network(drop_rate=0.1).train(), noise(1, 3, 64, 64)
+    name = "stages.0.blocks.0.mlp"
+    assert f"dropout in the MLP ({name}.drop)" in reasons(model, images, name, "mlp")
+    model = network().double().train()
+    assert "float64" in reasons(model, images.double(), name, "mlp")
+
+
+def test_it_says_that_everything_is_a_definition_where_the_engine_is_disabled():
+    with engine.disabled():
+        found = engine.explain(network(), noise(1, 3, 64, 64))
+    assert {step.way for step in found.steps} == {"definition"}
+
+
+def test_a_module_that_did_not_run_is_an_error():
+    found = engine.explain(network(), noise(1, 3, 64, 64))
+    with pytest.raises(KeyError, match=r"mlp of 'nowhere' did not run"):
+        found.way("nowhere", "mlp")
