@@ -20,7 +20,7 @@ MIXERS = {
     **{name: {"type": name, "head_dim": 4} for name in ("global_attention", "linear_attention")},
     **{name: name for name in ("pooling", "depthwise_conv", "separable_conv", "identity")},
 }
-SHIFTED = set(WINDOWED[:3])
+SHIFTED = WINDOWED[:3]
 
 
 def network(mixer):

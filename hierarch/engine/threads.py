@@ -107,9 +107,9 @@ def _uses_one() -> bool:
     if torch_private.openmp_library() is None:
         return False
     library = ctypes.CDLL(torch_private.openmp_library())
-    setters = ["omp_set_num_threads"] + [
-        "MKL_Set_Num_Threads_Local"
-    ] * torch.backends.mkl.is_available()
+    setters = ["omp_set_num_threads"]
+    if torch_private.has_mkl():
+        setters.append("MKL_Set_Num_Threads_Local")
     if not all(hasattr(library, name) for name in setters):
         return False
     for name in setters:
