@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ ROOT = Path(hierarch.__file__).parents[1]
 HEAD = {"num_classes": 5}
 
 
-def run(program, *, path=ROOT):
+def output_of(program, *, path=ROOT):
     environment = {**os.environ, "PYTHONPATH": str(path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "ignore", "-c", program]
     ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
@@ -68,7 +69,7 @@ def test_the_library_is_complete_without_the_engine(tmp_path, deleted):
     shutil.copytree(ROOT / "specs", tmp_path / "specs")
     if deleted:
         shutil.rmtree(tmp_path / "hierarch" / "engine")
-    assert run(PARITY.format(deleted=deleted), path=tmp_path).strip() == "equal"
+    assert output_of(PARITY.format(deleted=deleted), path=tmp_path).strip() == "equal"
 
 
 @pytest.mark.parametrize("suite", ["test_swin_mlp_parity.py", "test_swin_parity.py"])
@@ -157,7 +158,7 @@ def test_without_a_private_name_of_torch_the_result_is_the_same(name):
     program = WITHOUT.format(
         tests=Path(__file__).parent, module=module, name=attribute, restore=restore
     )
-    assert run(program).strip() == "equal"
+    assert output_of(program).strip() == "equal"
 
 
 def test_private_names_of_torch_stand_in_one_file():
@@ -219,3 +220,52 @@ def test_a_module_that_did_not_run_is_an_error():
     found = engine.explain(network(), noise(1, 3, 64, 64))
     with pytest.raises(KeyError, match=r"mlp of 'nowhere' did not run"):
         found.way("nowhere", "mlp")
+
+
+def test_blocks_that_run_alike_share_a_row_of_the_table():
+    steps = [
+        engine.Step(f"stages.{i}.blocks.{j}.mlp", "mlp", "definition", 2, (("fast", why),))
+        for i, j, why in [
+            (0, 0, "a hook on stages.0.blocks.0"),
+            (0, 1, "a hook on stages.0.blocks.1"),
+            (0, 2, "autocast"),
+            (0, 3, "a hook on stages.0.blocks.3"),
+            (1, 0, "autocast"),
+        ]
+    ]
+    [table] = engine.Explanation(tuple(steps), "title").blocks()
+    assert [list(row.values()) for row in table.rows] == [
+        [
+            "stages.0.blocks.0-1,3.mlp",
+            "mlp",
+            "definition",
+            "6",
+            "fast: a hook on stages.0.blocks.*",
+        ],
+        ["stages.0.blocks.2.mlp", "mlp", "definition", "2", "fast: autocast"],
+        ["stages.1.blocks.0.mlp", "mlp", "definition", "2", "fast: autocast"],
+    ]
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
+def test_the_command_line_explains(run, tmp_path, format):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(hierarch.dump(hierarch.load(tiny(head=HEAD, drop_rate=0.1))))
+    options = ["--sizes", "40", "--mode", "forward,training", "--format", format]
+    status, shown, errors = run("bench", spec, "--explain", *options)
+    assert status == 0, errors
+    for word in ("streamed", "tiny, 40x40, batch 1, float32, training", "dropout in the MLP"):
+        assert word in shown
+    if format == "json":
+        forward, training = json.loads(shown)
+        ways = {step["way"] for step in forward["steps"] if step["operation"] == "stage"}
+        assert ways == {"streamed"}
+        [step] = [s for s in training["steps"] if s["module"] == "stages.0.blocks.0.mlp"]
+        refused = step["refused"][0]
+        assert refused["reason"] == "dropout in the MLP (stages.0.blocks.0.mlp.drop)"
+
+
+def test_the_command_line_explains_no_peers(run):
+    status, _, errors = run("bench", "swin_tiny", "--explain", "--vs", "timm:resnet18")
+    assert status != 0
+    assert "leave out --vs" in errors

@@ -10,8 +10,8 @@ from hierarch.engine.explain import explain
 from hierarch.engine.table import install
 from hierarch.nn.layers import per_token
 from hierarch.nn.ops import disabled
-from hierarch.report.engine import Explanation
+from hierarch.report.engine import Explanation, Step
 
-__all__ = ["Explanation", "disabled", "explain", "per_token"]
+__all__ = ["Explanation", "Step", "disabled", "explain", "per_token"]
 
 install()

@@ -24,7 +24,7 @@ def refuses_recomputing(
 ) -> Refusal | None:
     """Takes attention on a CPU whose mask needs a gradient, for which torch keeps all maps."""
     if not torch.is_grad_enabled() or not any(m is not None and m.requires_grad for _, m in masks):
-        return Refusal("no gradient of a mask")
+        return Refusal("no gradient of a mask", inapplicable=True)
     return not_eager_on_cpu(q)
 
 

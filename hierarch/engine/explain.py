@@ -40,7 +40,8 @@ class _Recorder:
             if refusal is None:
                 run, way = other.run, other.name
                 break
-            refused.append((other.name, self._reason(refusal)))
+            if not refusal.inapplicable:
+                refused.append((other.name, self._reason(refusal)))
         outer = getattr(self._inside, "module", "")
         self._inside.module = self._module(op, args, outer)
         if op is not functional.constant or way != "definition":

@@ -46,7 +46,7 @@ class _Linear(torch.autograd.Function):
 
 def refuses_mlp(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Refusal | None:
     """Takes an `Mlp` of two linear layers, all of it trained, in training on a CPU."""
-    if refusal := not_of_type(mlp, Mlp) or not_cpu_training(x):
+    if refusal := not_cpu_training(x) or not_of_type(mlp, Mlp):
         return refusal
     assert isinstance(mlp, Mlp)
     if refusal := not_of_type(mlp.drop, nn.Dropout):

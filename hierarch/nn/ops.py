@@ -19,10 +19,13 @@ T = TypeVar("T")
 
 
 class Refusal(NamedTuple):
-    """Why a way does not take a call, and the module that is the reason, if one is."""
+    """Why a way does not take a call."""
 
     reason: str
     module: nn.Module | None = None
+    """The module that is the reason, if one is."""
+    inapplicable: bool = False
+    """Whether the way is for another kind of call altogether, such as one in training."""
 
 
 class Way(NamedTuple):
