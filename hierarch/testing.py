@@ -19,7 +19,7 @@ from hierarch.complexity.counter import count
 from hierarch.nn.ops import disabled
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import dump, loads, validate
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.reader import Document

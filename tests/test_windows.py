@@ -17,7 +17,7 @@ from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
 from hierarch.nn.padding import pad, pad_to_multiple
 from hierarch.nn.shift_mask import shift_mask
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.windows import fit
+from hierarch.spec.grid import fit
 
 side = st.integers(1, 5)
 

@@ -14,7 +14,7 @@ from hierarch.bench.settings import settings
 from hierarch.errors import BenchError
 from hierarch.report import shown_size
 from hierarch.report.engine import Explanation, Explanations
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.spec.load import Source, load
 
 

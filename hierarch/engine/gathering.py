@@ -14,7 +14,7 @@ from hierarch.nn.cut import Cut
 from hierarch.nn.functional import constant
 from hierarch.nn.ops import Refusal
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.grid import Pair, tokens
 
 
 def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:

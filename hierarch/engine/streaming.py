@@ -30,7 +30,7 @@ from hierarch.nn.block import Block
 from hierarch.nn.cut import Cut, Runs
 from hierarch.nn.ops import Refusal
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.grid import Pair, tokens
 
 TileSize = int | Literal["auto"] | None
 """Tokens of a tile, about: what goes through a block together. "auto": `TILE_BYTES` of them. None:

@@ -13,7 +13,7 @@ from hierarch.engine.streaming import TILE_BYTES, rounded, threads_of, torch_thr
 from hierarch.engine.threads import each
 from hierarch.nn.by_rows import ByRows
 from hierarch.nn.ops import Refusal
-from hierarch.spec.base import ceil_div
+from hierarch.spec.grid import ceil_div
 
 
 def refuses_strips(layer: ByRows, x: Tensor) -> Refusal | None:

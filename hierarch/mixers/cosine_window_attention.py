@@ -15,9 +15,10 @@ from hierarch.nn.cut import Cut, Runs, shifted_cut
 from hierarch.nn.padding import symbolic_min
 from hierarch.nn.relative_position import relative_position_index
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Flag, Pair, Side, pair, tokens
+from hierarch.spec.base import Flag, Side
+from hierarch.spec.grid import Pair, fit, pair, slots, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import WindowedSpec, fit, slots
+from hierarch.spec.windows import WindowedSpec
 
 HIDDEN = 512
 """Width of the network that makes the position bias, as published."""

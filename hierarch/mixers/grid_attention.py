@@ -12,7 +12,8 @@ from torch import nn
 
 from hierarch.nn.cut import Cut, Dilated
 from hierarch.nn.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
+from hierarch.spec.base import Flag, Side
+from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hierarch.nn import init
 from hierarch.nn.layers import build_activation
-from hierarch.spec.base import Pair, Side, pair, tokens
+from hierarch.spec.base import Side
+from hierarch.spec.grid import Pair, pair, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import default, register

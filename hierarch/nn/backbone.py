@@ -14,7 +14,7 @@ from hierarch.nn.layers import build_norm
 from hierarch.nn.position import AbsolutePosition
 from hierarch.nn.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.spec.head import HeadSpec
 from hierarch.spec.load import override
 from hierarch.spec.parts import NormSpec

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hierarch.nn.padding import is_zero
-from hierarch.spec.base import ceil_div
+from hierarch.spec.grid import ceil_div
 
 Grid = tuple[int, ...]
 """Tokens along each axis: (H, W) for images."""

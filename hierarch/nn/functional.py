@@ -14,7 +14,7 @@ from hierarch.nn.cut import Cut, kinds
 from hierarch.nn.ops import op
 from hierarch.nn.padding import contiguous
 from hierarch.nn.shift_mask import KindMasks, kind_masks, shift_masks
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.grid import Pair, tokens
 
 if TYPE_CHECKING:
     from hierarch.nn.attention import SelfAttention

@@ -16,7 +16,7 @@ from hierarch.nn.attention import SelfAttention
 from hierarch.nn.cut import Cut, Runs
 from hierarch.nn.padding import contiguous
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 PositionBias = Literal["relative", "none"]
 

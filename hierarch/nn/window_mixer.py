@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, Runs
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 
 class WindowMixer(nn.Module):

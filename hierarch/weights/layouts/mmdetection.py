@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierarch.nn.relative_position import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
 from hierarch.weights.layouts.swin import BLOCK, V1, attention_rows, attentions, named_alike
 from hierarch.weights.names import Conversion, row

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from hierarch.nn.relative_position import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.weights.layouts.base import WITH_KEY_BIAS, Buffers, Layout
 from hierarch.weights.layouts.swin import (
     BLOCK,
