@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierarch.building import build
+from hierarch.building import build, engine_disabled
 from hierarch.complexity.counter import count
-from hierarch.nn.ops import disabled
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
@@ -227,7 +226,7 @@ def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
         stage = model.to(dtype).stages[0]
         for grid in _grids(mixer):
             x = _input(network, grid).to(dtype)
-            with disabled():
+            with engine_disabled():
                 wanted = _outputs(stage, x)
             for tile in (1, 3 * math.prod(mixer.tile()), "auto", None):
                 model.set_tile_size(tile)

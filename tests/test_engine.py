@@ -15,9 +15,8 @@ from helpers import noise, perturb, tiny
 
 import hierarch
 from hierarch import engine
-from hierarch.engine.table import TABLE
-from hierarch.nn import functional
-from hierarch.nn.ops import Op
+from hierarch.engine.seam import dispatch
+from hierarch.engine.table import SEAM
 
 ROOT = Path(hierarch.__file__).parents[1]
 HEAD = {"num_classes": 5}
@@ -31,10 +30,52 @@ def output_of(program, *, path=ROOT):
     return ran.stdout
 
 
-def test_every_operation_has_an_entry_in_the_table():
-    operations = {op for op in vars(functional).values() if isinstance(op, Op)}
-    assert operations == set(TABLE)
-    assert all(op.ways == ways for op, ways in TABLE.items())
+def attributes():
+    return [getattr(op.owner, op.name) for op in SEAM.ops]
+
+
+def test_a_network_without_the_engine_is_what_stands_in_nn():
+    definitions = [op.definition for op in SEAM.ops]
+    for op in SEAM.ops:
+        assert op.definition.__module__.startswith("hierarch.nn.")
+        assert op.definition.__qualname__ == op.label
+    before = attributes()
+    assert not {*before} & {*definitions}
+    with engine.disabled():
+        assert attributes() == definitions
+        with engine.disabled():
+            pass
+        assert attributes() == definitions
+    assert SEAM.runner is dispatch
+    assert not {*attributes()} & {*definitions}
+
+
+def test_an_image_passes_few_files_and_calls():
+    """Below `Backbone.forward`, in the package, comprehensions aside."""
+    model, images = perturb(hierarch.build("swin_tiny")), noise(1, 3, 224, 224)
+    files, names, depths = set(), [], []
+
+    def profile(frame, event, argument):
+        code = frame.f_code
+        inside = code.co_filename.startswith(str(ROOT / "hierarch"))
+        if not inside or code.co_name in ("<listcomp>", "<genexpr>", "<dictcomp>"):
+            return
+        if event == "call":
+            files.add(code.co_filename)
+            names.append(code.co_name)
+            depths.append(len(names) - 1)
+        elif event == "return":
+            names.pop()
+
+    with torch.no_grad(), engine.disabled():
+        sys.setprofile(profile)
+        try:
+            model(images)
+        finally:
+            sys.setprofile(None)
+    assert not names
+    assert len(files) <= 14
+    assert 5 < max(depths) <= 9
 
 
 # without the folder
@@ -180,9 +221,9 @@ def network(**fields):
 @torch.no_grad()
 def test_it_says_that_stages_are_streamed():
     found = engine.explain(network(), noise(1, 3, 64, 64))
-    assert {found.way(f"stages.{i}", "stage") for i in range(3)} == {"streamed"}
+    assert {found.way(f"stages.{i}", "Stage.forward") for i in range(3)} == {"streamed"}
     assert found.way("stages.0.blocks.0.mlp", "mlp") == "GELU in the multiplication"
-    assert found.way("stages.0.blocks.0.mixer", "masks") == "remembered"
+    assert found.way("stages.0.blocks.0.mixer", "MaskedWindowMixer.masks") == "remembered"
 
 
 def reasons(model, images, module, operation):
@@ -196,8 +237,8 @@ def reasons(model, images, module, operation):
 def test_it_says_who_looks_on():
     model, images = network(), noise(1, 3, 64, 64)
     model.stages[1].blocks[0].register_forward_hook(lambda *call: None)
-    assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "stage")
-    assert engine.explain(model, images).way("stages.0", "stage") == "streamed"
+    assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "Stage.forward")
+    assert engine.explain(model, images).way("stages.0", "Stage.forward") == "streamed"
     with torch.autocast("cpu"):
         assert "autocast" in reasons(model, images, "stages.0.blocks.0.mlp", "mlp")
 
@@ -258,7 +299,7 @@ def test_the_command_line_explains(run, tmp_path, format):
         assert word in shown
     if format == "json":
         forward, training = json.loads(shown)
-        ways = {step["way"] for step in forward["steps"] if step["operation"] == "stage"}
+        ways = {step["way"] for step in forward["steps"] if step["operation"] == "Stage.forward"}
         assert ways == {"streamed"}
         [step] = [s for s in training["steps"] if s["module"] == "stages.0.blocks.0.mlp"]
         refused = step["refused"][0]

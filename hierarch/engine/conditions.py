@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.engine import torch_private
+from hierarch.engine.seam import Refusal
 from hierarch.nn.layers import PER_TOKEN
-from hierarch.nn.ops import Refusal
 
 COMPILES = torch.__version__ >= "2.14"
 """Whether torch's compiler may be given the engine's operators: 2.11 finds wrong gradients of an

@@ -25,10 +25,10 @@ from hierarch.engine.conditions import (
 )
 from hierarch.engine.onednn import compiled_linear, not_onednn, onednn_linear
 from hierarch.engine.packing import PackedLinear
+from hierarch.engine.seam import Refusal
 from hierarch.engine.training import trained_linear
 from hierarch.nn import functional
 from hierarch.nn.layers import Mlp
-from hierarch.nn.ops import Refusal
 
 
 def refuses_trained(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hierarch.engine import torch_private
 from hierarch.engine.conditions import autocast, dtype_name
-from hierarch.nn.ops import Refusal
+from hierarch.engine.seam import Refusal
 
 ONEDNN_DTYPES = torch_private.onednn_dtypes()
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import changed, not_cpu_inference, not_per_token
 from hierarch.engine.linear import not_patches
+from hierarch.engine.seam import Refusal
 from hierarch.engine.streaming import TILE_BYTES, rounded, threads_of, torch_threads_per_tile
 from hierarch.engine.threads import each
 from hierarch.nn.by_rows import ByRows
-from hierarch.nn.ops import Refusal
 from hierarch.spec.grid import ceil_div
 
 

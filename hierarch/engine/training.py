@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_training, not_of_type
 from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
+from hierarch.engine.seam import Refusal
 from hierarch.nn.layers import Mlp
-from hierarch.nn.ops import Refusal
 
 Grads = tuple[Tensor | None, ...]
 TILE_TOKENS = 1568

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.nn.attention import SelfAttention
+from hierarch.nn.attention import PositionBias, SelfAttention
 from hierarch.nn.padding import symbolic_min
-from hierarch.nn.relative_position import PositionBias
 from hierarch.spec.base import Flag, Kernel
 from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.registry import register

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from einops import rearrange
 from torch import Tensor
 
-from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import pair
 from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout

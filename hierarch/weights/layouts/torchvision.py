@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import pair
 from hierarch.weights.layouts.base import WITH_KEY_BIAS, Buffers, Layout
