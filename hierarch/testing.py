@@ -183,12 +183,16 @@ def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
     for grid in _grids(mixer):
         cut = module.cut(grid)
         size, batch = math.prod(cut.window), 2
-        slots = cut.slots(batch, device=torch.device("cpu"))
+        outside = f"its cut of a grid of {grid} has a slot outside all windows"
+        try:
+            slots = cut.slots(batch, device=torch.device("cpu"))
+        except IndexError:
+            raise ConformanceError(outside) from None
         used = set(slots.tolist())
         if slots.shape != (batch * math.prod(grid),) or len(used) < len(slots):
             raise ConformanceError(f"its cut of a grid of {grid} puts two tokens in one slot")
         if not used <= set(range(batch * cut.count * size)):
-            raise ConformanceError(f"its cut of a grid of {grid} has a slot outside all windows")
+            raise ConformanceError(outside)
         counts = [count for _, count in cut.runs(batch)]
         if sum(counts) != batch * cut.count:
             raise ConformanceError(

@@ -120,7 +120,8 @@ def _back(
     logits = torch.add(mask, apart(torch.bmm(q, k.mT)), alpha=scale)
     attended = torch.softmax(logits, dim=-1).flatten(0, 1)
     of_attended = torch.bmm(back, v.mT)
-    of_logits = softmax_backward(of_attended, attended)
+    # autocast makes the softmax float32
+    of_logits = softmax_backward(of_attended.to(attended.dtype), attended)
     of_mask += apart(of_logits).sum_to_size(of_mask.shape)
     dq, dk, dv = into
     torch.mul(apart(torch.bmm(of_logits, k)), scale, out=dq)
