@@ -87,7 +87,7 @@ from hierarch.testing import check_mixer
 
 assert importlib.util.find_spec("hierarch.engine") is None
 print(hierarch.measure("swin_tiny", sizes=[224]).sizes[0].macs)
-check_mixer("window_attention")
+check_mixer({"type": "window_attention", "head_dim": 8, "window_size": 4, "shift_size": 2})
 """
 
 
