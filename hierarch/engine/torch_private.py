@@ -18,10 +18,10 @@ _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _function_modes = getattr(torch._C, "_len_torch_function_stack", None)
 _interpreters = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", None)
 _softmax_backward = getattr(torch, "_softmax_backward_data", None)
-_MODULE_HOOKS = (
-    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
-)
-_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _MODULE_HOOKS)
+_global_hooks = [
+    getattr(nn.modules.module, f"_global_{kind}_hooks", True)  # without the name, as if there were
+    for kind in ("forward", "forward_pre", "backward", "backward_pre")
+]
 
 
 def is_traced() -> bool:
@@ -51,13 +51,20 @@ cast(Any, is_transformed)._dynamo_marked_constant = True
 
 def has_global_hooks() -> bool:
     """Whether a hook is registered for all modules."""
-    every = nn.modules.module
-    return any(getattr(every, name, True) for name in _GLOBAL_HOOKS)
+    return any(_global_hooks)
 
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a hook is registered on this module."""
-    return any(getattr(module, name, True) for name in _MODULE_HOOKS)
+    try:
+        return bool(
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        )
+    except AttributeError:
+        return True
 
 
 def is_known(condition: bool) -> bool:
