@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hierarch.engine.conditions import not_eager_or_compiled, on_cpu
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, kinds, kinds_by_axis
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer, shift_mask
@@ -27,6 +27,7 @@ def refuses_aligned(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal
     return on_cpu(like) or not_eager_or_compiled(like)
 
 
+@way("aligned", refuses_aligned)
 def run_aligned(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
     """The definition's masks, as views whose rows start at multiples of 16 bytes."""
     bias, of_kinds = mixer.bias(cut.window), kinds(cut.shift)

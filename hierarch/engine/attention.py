@@ -12,7 +12,7 @@ from torch import Tensor
 from hierarch.engine.conditions import not_cpu_inference, not_eager_on_cpu, not_eager_or_compiled
 from hierarch.engine.onednn import not_onednn
 from hierarch.engine.recomputing import recomputing_attention
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.nn.functional import Masks
 
 MAX_MAP_ELEMENTS = 1 << 21
@@ -28,6 +28,7 @@ def refuses_recomputing(
     return not_eager_on_cpu(q)
 
 
+@way("maps recomputed", refuses_recomputing)
 def run_recomputing(
     q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None = None
 ) -> Tensor:
@@ -41,6 +42,7 @@ def refuses_by_mask(
     return not_eager_or_compiled(q)
 
 
+@way("mask by mask", refuses_by_mask)
 def run_by_mask(
     q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None = None
 ) -> Tensor:

@@ -17,7 +17,7 @@ from hierarch.engine.conditions import (
     not_known,
     not_of_type,
 )
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.streaming import may_alias, overwriting, refuses_stage
 from hierarch.engine.threads import each, threads_for
 from hierarch.nn.backbone import Backbone, check_images
@@ -48,6 +48,7 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
     return changed_inside(network) or not_known(network)
 
 
+@way("images shared among threads", refuses_shared)
 def run_shared(network: Backbone, images: Tensor) -> Tensor | tuple[Tensor, ...]:
     check_images(images, network.spec.stem.in_chans)
     threads = threads_for(len(images))
@@ -74,6 +75,7 @@ def refuses_overwriting(
     return not_eager_on_cpu(images)
 
 
+@way("overwriting", refuses_overwriting)
 def run_overwriting(
     network: Backbone, images: Tensor, wanted: Collection[int]
 ) -> dict[int, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_inference, not_per_token, observed
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
 
@@ -63,6 +63,7 @@ def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refu
     return not_cpu_inference(like) or not_per_token(*mixer.children())
 
 
+@way("remembered", refuses_remembered)
 def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
     rounded_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
     key = cut.window, cut.shift, like.dtype, rounded_to
@@ -81,6 +82,7 @@ def refuses_constant(
     return observed()
 
 
+@way("kept on the GPU", refuses_constant)
 def run_constant(make: Callable[..., Tensor], *sizes: Any, device: torch.device) -> Tensor:
     # by stream, since a tensor is ready for what waits in the stream that it was made in
     return _constant(torch.cuda.current_stream(device), make, device, *sizes)

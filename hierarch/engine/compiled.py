@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hierarch.engine.conditions import changed_inside, not_compiled_for_cpu
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import is_known
 from hierarch.nn.stage import Stage
 
@@ -33,6 +33,7 @@ def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
     return changed_inside(stage.blocks)
 
 
+@way("compiled in chunks", refuses_chunks)
 def run_chunks(stage: Stage, x: Tensor) -> Tensor:
     x = stage.downsample(x)
     return torch.cat([_through(stage.blocks, images) for images in x.tensor_split(chunks(x))])

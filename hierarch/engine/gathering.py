@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierarch.engine.conditions import not_eager_or_compiled
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import is_known
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut
@@ -21,6 +21,7 @@ def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
     return not_eager_or_compiled(x)
 
 
+@way("gathered", refuses_gathered)
 def run_gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
     batch, *grid, dim = x.shape
     cut = mixer.cut(cast(Pair, tuple(grid)))

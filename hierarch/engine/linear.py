@@ -25,7 +25,7 @@ from hierarch.engine.conditions import (
 )
 from hierarch.engine.onednn import compiled_linear, not_onednn, onednn_linear
 from hierarch.engine.packing import PackedLinear
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.training import trained_linear
 from hierarch.nn import functional
 from hierarch.nn.layers import Mlp
@@ -41,6 +41,7 @@ def refuses_trained(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> 
     )
 
 
+@way("oneDNN, trained", refuses_trained)
 def run_trained(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
     return trained_linear(x, layer.weight, _sum(layer.bias, bias))
 
@@ -53,6 +54,7 @@ def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> R
     )
 
 
+@way("oneDNN", refuses_onednn)
 def run_onednn(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
     return onednn_linear(x, layer.weight, _sum(layer.bias, bias))
 
@@ -65,6 +67,7 @@ def refuses_compiled(layer: nn.Module, x: Tensor, bias: Tensor | None = None) ->
     )
 
 
+@way("oneDNN, compiled", refuses_compiled)
 def run_compiled(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
     return cast(Tensor, compiled_linear(x, layer.weight, _sum(layer.bias, bias)))
 
@@ -75,6 +78,7 @@ def refuses_packed(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> R
     return changed(layer)
 
 
+@way("oneDNN, packed", refuses_packed)
 def run_packed(layer: PackedLinear, x: Tensor, bias: Tensor | None = None) -> Tensor:
     return layer.multiply(x, _sum(layer.bias, bias))
 
@@ -109,6 +113,7 @@ def refuses_gelu(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Re
     )
 
 
+@way("GELU in the multiplication", refuses_gelu)
 def run_gelu(mlp: Mlp, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     x = x if norm is None else norm(x)
     layer: nn.Linear | PackedLinear = mlp.fc1
@@ -145,6 +150,7 @@ def _not_compiled_on_cpu(x: Tensor) -> Refusal | None:
     return not_compiled(x) or (None if x.device.type == "cpu" else Refusal("not on a CPU"))
 
 
+@way("a multiplication", refuses_patches)
 def run_patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
     h, w = conv.stride
     rows = rearrange(x, "b (nh h) (nw w) c -> b nh nw (c h w)", h=h, w=w)

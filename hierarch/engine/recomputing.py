@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hierarch.engine import training
 from hierarch.engine.conditions import not_cpu_training, not_of_type
 from hierarch.engine.onednn import not_onednn, onednn_linear
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import softmax_backward
 from hierarch.engine.training import Grads, Sums, by_autograd, frozen
 from hierarch.nn.attention import SelfAttention
@@ -146,6 +146,7 @@ def refuses_attend(layer: SelfAttention, x: Tensor, masks: Masks = ()) -> Refusa
     )
 
 
+@way("recomputed", refuses_attend)
 def run_attend(layer: SelfAttention, x: Tensor, masks: Masks = ()) -> Tensor:
     counts, added = zip(*masks, strict=True)
     weights = (layer.qkv.weight, layer.qkv.bias, layer.proj.weight, layer.proj.bias)

@@ -34,6 +34,11 @@ class Way(NamedTuple):
     run: Callable[..., Any]
 
 
+def way(name: str, refuses: Callable[..., Refusal | None]) -> Callable[[Callable[..., Any]], Way]:
+    """Decorator: makes a `Way` of the function that computes."""
+    return lambda run: Way(name, refuses, run)
+
+
 class Op:
     """An operation that may run in other ways than by its definition."""
 

@@ -25,7 +25,7 @@ from hierarch.engine.conditions import (
     not_per_token,
 )
 from hierarch.engine.gathering import has_padding, write
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.threads import each, threads_for
 from hierarch.nn.cut import Cut, Runs
 from hierarch.nn.stage import Block, Stage
@@ -106,6 +106,7 @@ def set_tile_size(network: nn.Module, size: TileSize) -> None:
 # how
 
 
+@way("streamed", refuses_stage)
 def run_stage(stage: Stage, x: Tensor) -> Tensor:
     tokens = stage.downsample(x)
     inplace = overwritable(tokens) or not may_alias(tokens, x, stage.downsample)
@@ -113,6 +114,7 @@ def run_stage(stage: Stage, x: Tensor) -> Tensor:
     return streamed(blocks, tokens, threads=threads_of(x), inplace=inplace)
 
 
+@way("streamed", refuses_block)
 def run_block(block: Block, x: Tensor) -> Tensor:
     return streamed([block], x, threads=threads_of(x))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import changed, not_cpu_inference, not_per_token
 from hierarch.engine.linear import not_patches
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.engine.streaming import TILE_BYTES, rounded, threads_of, torch_threads_per_tile
 from hierarch.engine.threads import each
 from hierarch.nn.by_rows import ByRows
@@ -28,6 +28,7 @@ def _not_by_row(child: nn.Module) -> Refusal | None:
     return not_per_token(child)
 
 
+@way("in strips", refuses_strips)
 def run_strips(layer: ByRows, x: Tensor) -> Tensor:
     height = layer.rows
     rows, threads = ceil_div(x.shape[1], height), threads_of(x)

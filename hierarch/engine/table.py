@@ -17,7 +17,7 @@ from hierarch.engine import (
     strips,
     training,
 )
-from hierarch.engine.seam import Op, Seam, Way, definition, dispatch
+from hierarch.engine.seam import Op, Seam, definition, dispatch
 from hierarch.nn import functional
 from hierarch.nn.attention import SelfAttention
 from hierarch.nn.backbone import Backbone
@@ -26,78 +26,26 @@ from hierarch.nn.window_mixer import MaskedWindowMixer, WindowMixer
 
 SEAM = Seam(
     [
-        Op(
-            Backbone,
-            "forward",
-            Way("images shared among threads", batches.refuses_shared, batches.run_shared),
-        ),
-        Op(
-            Backbone,
-            "maps",
-            Way("overwriting", batches.refuses_overwriting, batches.run_overwriting),
-        ),
-        Op(
-            Stage,
-            "forward",
-            Way("streamed", streaming.refuses_stage, streaming.run_stage),
-            Way("compiled in chunks", compiled.refuses_chunks, compiled.run_chunks),
-        ),
-        Op(
-            Block,
-            "forward",
-            Way("streamed", streaming.refuses_block, streaming.run_block),
-        ),
-        Op(
-            WindowMixer,
-            "forward",
-            Way("gathered", gathering.refuses_gathered, gathering.run_gathered),
-        ),
-        Op(
-            MaskedWindowMixer,
-            "masks",
-            Way("remembered", caches.refuses_remembered, caches.run_remembered),
-            Way("aligned", alignment.refuses_aligned, alignment.run_aligned),
-        ),
-        Op(
-            SelfAttention,
-            "attend",
-            Way("recomputed", recomputing.refuses_attend, recomputing.run_attend),
-        ),
-        Op(
-            functional,
-            "attention",
-            Way("maps recomputed", attention.refuses_recomputing, attention.run_recomputing),
-            Way("mask by mask", attention.refuses_by_mask, attention.run_by_mask),
-        ),
-        Op(
-            functional,
-            "mlp",
-            Way("recomputed", training.refuses_mlp, training.run_mlp),
-            Way("GELU in the multiplication", linear.refuses_gelu, linear.run_gelu),
-        ),
+        Op(Backbone, "forward", batches.run_shared),
+        Op(Backbone, "maps", batches.run_overwriting),
+        Op(Stage, "forward", streaming.run_stage, compiled.run_chunks),
+        Op(Block, "forward", streaming.run_block),
+        Op(WindowMixer, "forward", gathering.run_gathered),
+        Op(MaskedWindowMixer, "masks", caches.run_remembered, alignment.run_aligned),
+        Op(SelfAttention, "attend", recomputing.run_attend),
+        Op(functional, "attention", attention.run_recomputing, attention.run_by_mask),
+        Op(functional, "mlp", training.run_mlp, linear.run_gelu),
         Op(
             functional,
             "linear",
-            Way("oneDNN", linear.refuses_onednn, linear.run_onednn),
-            Way("oneDNN, trained", linear.refuses_trained, linear.run_trained),
-            Way("oneDNN, compiled", linear.refuses_compiled, linear.run_compiled),
-            Way("oneDNN, packed", linear.refuses_packed, linear.run_packed),
+            linear.run_onednn,
+            linear.run_trained,
+            linear.run_compiled,
+            linear.run_packed,
         ),
-        Op(
-            functional,
-            "patches",
-            Way("a multiplication", linear.refuses_patches, linear.run_patches),
-        ),
-        Op(
-            functional,
-            "by_rows",
-            Way("in strips", strips.refuses_strips, strips.run_strips),
-        ),
-        Op(
-            functional,
-            "constant",
-            Way("kept on the GPU", caches.refuses_constant, caches.run_constant),
-        ),
+        Op(functional, "patches", linear.run_patches),
+        Op(functional, "by_rows", strips.run_strips),
+        Op(functional, "constant", caches.run_constant),
     ]
 )
 

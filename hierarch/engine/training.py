@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_training, not_of_type
 from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
-from hierarch.engine.seam import Refusal
+from hierarch.engine.seam import Refusal, way
 from hierarch.nn.layers import Mlp
 
 Grads = tuple[Tensor | None, ...]
@@ -64,6 +64,7 @@ def refuses_mlp(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Ref
     )
 
 
+@way("recomputed", refuses_mlp)
 def run_mlp(mlp: Mlp, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     norm = norm or nn.Identity()
     layers = (mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias)
