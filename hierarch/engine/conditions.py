@@ -27,6 +27,7 @@ _SUBCLASS = Refusal("a tensor subclass")
 _ON_CPU = Refusal("on a CPU", inapplicable=True)
 _GRADIENT = Refusal("autograd is on")
 _NO_GRADIENT = Refusal("autograd is off", inapplicable=True)
+_NO_INPUT_GRADIENT = Refusal("an input without a gradient")
 _AUTOCAST = Refusal("autocast")
 _GLOBAL_HOOK = Refusal("a hook on all modules")
 
@@ -61,8 +62,10 @@ def not_cpu_inference(x: Tensor) -> Refusal | None:
 
 def not_cpu_training(x: Tensor) -> Refusal | None:
     """Refuses unless the CPU runs eagerly in float32, with a gradient of x."""
-    if not torch.is_grad_enabled() or not x.requires_grad:
+    if not torch.is_grad_enabled():
         return _NO_GRADIENT
+    if not x.requires_grad:
+        return _NO_INPUT_GRADIENT
     return not_float32(x) or autocast() or not_eager_on_cpu(x)
 
 

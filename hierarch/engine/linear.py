@@ -31,45 +31,32 @@ from hierarch.nn import functional
 from hierarch.nn.layers import Mlp
 
 
-def refuses_trained(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    """Takes a trainable `nn.Linear` whose input has a gradient, too."""
-    return (
-        not_cpu_training(x)
-        or not_of_type(layer, nn.Linear)
-        or (None if layer.weight.requires_grad else Refusal("a frozen weight", layer))
-        or not_onednn(x, cast(Tensor, layer.weight))
-    )
-
-
-@way("oneDNN, trained", refuses_trained)
-def run_trained(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return trained_linear(x, layer.weight, _sum(layer.bias, bias))
+def multiplication(x: Tensor) -> tuple[Callable[..., Tensor], Refusal | None]:
+    """oneDNN's multiplication for a call like this one, and what refuses it: with autograd off,
+    with autograd on, or in a program of torch.compile."""
+    refusal = not_fast_inference(x)
+    if refusal and torch.compiler.is_compiling():
+        return compiled_linear, not_compiled_for_cpu(x)
+    if refusal and torch.is_grad_enabled():
+        return trained_linear, not_cpu_training(x)
+    return onednn_linear, refusal
 
 
 def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    return (
-        not_of_type(layer, nn.Linear)
-        or not_fast_inference(x)
-        or not_onednn(x, cast(Tensor, layer.weight))
-    )
+    """Takes a plain `nn.Linear`. In training its input and its weight both have a gradient."""
+    if refusal := not_of_type(layer, nn.Linear):
+        return refusal
+    multiply, refusal = multiplication(x)
+    weight = cast(nn.Parameter, layer.weight)
+    if multiply is trained_linear and not weight.requires_grad:
+        return Refusal("a frozen weight", layer)
+    return refusal or not_onednn(x, weight)
 
 
 @way("oneDNN", refuses_onednn)
 def run_onednn(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return onednn_linear(x, layer.weight, _sum(layer.bias, bias))
-
-
-def refuses_compiled(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    return (
-        not_compiled_for_cpu(x)
-        or not_of_type(layer, nn.Linear)
-        or not_onednn(x, cast(Tensor, layer.weight))
-    )
-
-
-@way("oneDNN, compiled", refuses_compiled)
-def run_compiled(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return cast(Tensor, compiled_linear(x, layer.weight, _sum(layer.bias, bias)))
+    multiply, _ = multiplication(x)
+    return multiply(x, layer.weight, _sum(layer.bias, bias))
 
 
 def refuses_packed(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
@@ -106,11 +93,7 @@ def refuses_gelu(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Re
         return Refusal("an approximate GELU", mlp.act)
     if isinstance(mlp.fc1, PackedLinear):
         return changed(mlp.fc1) or not_fast_inference(x)
-    return (
-        not_of_type(mlp.fc1, nn.Linear)
-        or (not_fast_inference(x) and not_compiled_for_cpu(x))
-        or not_onednn(x, mlp.fc1.weight)
-    )
+    return refuses_onednn(mlp.fc1, x)
 
 
 @way("GELU in the multiplication", refuses_gelu)
@@ -120,8 +103,8 @@ def run_gelu(mlp: Mlp, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     if isinstance(layer, PackedLinear):
         x = layer.multiply(x, layer.bias, "gelu")
     else:
-        multiply = compiled_linear if not_fast_inference(x) else onednn_linear
-        x = cast(Tensor, multiply(x, layer.weight, layer.bias, "gelu"))
+        multiply, _ = multiplication(x)
+        x = multiply(x, layer.weight, layer.bias, "gelu")
     return cast(Tensor, mlp.drop(functional.linear(mlp.fc2, mlp.drop(x))))
 
 
@@ -155,13 +138,7 @@ def run_patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
     h, w = conv.stride
     rows = rearrange(x, "b (nh h) (nw w) c -> b nh nw (c h w)", h=h, w=w)
     weight = conv.weight.flatten(1)
-    return (_multiplication(rows, weight) or F.linear)(rows, weight, conv.bias)
-
-
-def _multiplication(x: Tensor, weight: Tensor) -> Callable[..., Tensor] | None:
-    """oneDNN's multiplication for these tensors, or None."""
-    if not_onednn(x, weight):
-        return None
-    if not_fast_inference(x) is None:
-        return onednn_linear
-    return compiled_linear if not_compiled_for_cpu(x) is None else None
+    multiply, refusal = multiplication(rows)
+    if refusal or not_onednn(rows, weight):
+        multiply = F.linear
+    return multiply(rows, weight, conv.bias)
