@@ -108,18 +108,23 @@ def row(
     return Row(ours, theirs, conversion, when)
 
 
-def from_ours(rows: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
+def rows(ours: str, theirs: str, *names: str) -> list[Row]:
+    """A row for each of `names`, which are the same inside our module and theirs."""
+    return [row(f"{ours}.{name}", f"{theirs}.{name}") for name in names]
+
+
+def from_ours(table: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
     """The links of our names, and the names that no row knows."""
-    return _links(rows, list(names), lambda row: row.ours, guarded=True)
+    return _links(table, list(names), lambda row: row.ours, guarded=True)
 
 
-def from_theirs(rows: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
+def from_theirs(table: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
     """The links of another library's names, and the names that no row knows."""
-    return _links(rows, list(names), lambda row: row.theirs, guarded=False)
+    return _links(table, list(names), lambda row: row.theirs, guarded=False)
 
 
 def _links(
-    rows: Sequence[Row],
+    table: Sequence[Row],
     names: Sequence[str],
     side: Callable[[Row], tuple[str, ...]],
     *,
@@ -129,7 +134,7 @@ def _links(
     links: dict[Link, None] = {}
     unknown = []
     for name in names:
-        for row in rows:
+        for row in table:
             link = _link(row, name, side(row), known if guarded else None)
             if link:
                 links[link] = None
