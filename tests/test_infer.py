@@ -88,7 +88,7 @@ def test_two_networks_of_the_same_weights_are_not_guessed():
 def test_a_window_that_weights_do_not_tell_is_asked_for():
     model = hierarch.build(NETWORKS["swin v2"])
     state = hierarch.export_weights(model, layout="timm")
-    with pytest.raises(WeightsError, match="give it by window_size=8"):
+    with pytest.raises(WeightsError, match="give one by window_size=8"):
         hierarch.infer(state)
     assert hierarch.infer(state, window_size=4).spec.mixer[0].window_size == 4
     # its buffers tell

@@ -148,7 +148,7 @@ assert "torch" not in sys.modules
 
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    assert ", ".join([*sorted({*libraries()})]) in " ".join(made.stdout.split())
+    assert ", ".join(sorted({*registry._builtin()})) in " ".join(made.stdout.split())
     assert "toy" in made.stdout
 
 

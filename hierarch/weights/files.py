@@ -25,10 +25,10 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds, tensors still in the file where it can be mapped into memory."""
+    """The content of a file. Tensors are mapped from the file rather than read, if possible."""
 
     entries: Mapping[Any, Any]
-    """A state dict, or one or several in nested mappings, with anything beside them."""
+    """A state dict, or nested mappings of which some are state dicts."""
     name: str = ""
     """The file's name without its suffix."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +101,7 @@ def _compact(tensor: Tensor) -> Tensor:
 
 
 def listed(what: str, names: list[str]) -> str:
-    """A few names and how many there are, in one line; nothing where there is none."""
+    """How many names there are, and the first four: "missing 2 (a, b) "; "" if there are none."""
     if not names:
         return ""
     shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:4])

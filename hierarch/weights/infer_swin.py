@@ -125,7 +125,7 @@ class SwinShapes:
                 raise WeightsError(said)
             h, w = _sides(rows)
             raise Undetermined(
-                f"{said}; give it by window_size=(height, width)",
+                f"{said}; give its window by window_size=(height, width)",
                 window=((h + 1) // 2, (w + 1) // 2),
             )
         coordinates = self._coordinates(i)
@@ -139,7 +139,7 @@ class SwinShapes:
             return given
         raise Undetermined(
             f"a {self.recognized.layout.name} checkpoint of Swin V2 does not determine its window, "
-            "since its position bias fits any; give it by window_size=8",
+            "since its position bias fits any; give one by window_size=8",
             window=(8, 8),
         )
 
@@ -151,16 +151,16 @@ class SwinShapes:
         side = math.isqrt(size)
         if side**2 != size:
             raise Undetermined(
-                f"stage {i}: its window has {size} tokens and is no square; give it by "
-                "window_size=(height, width)",
+                f"stage {i}: its window has {size} tokens and is no square; give its "
+                "sides by window_size=(height, width)",
                 window=_sides(size),
             )
         return side, side
 
     def _buffer(self, module: str, name: str) -> torch.Tensor | None:
-        """A buffer of one of our modules, if the checkpoint stores it.
+        """A buffer that the checkpoint stores for one of our modules; None if it stores none.
 
-        The module goes by the name in front of its weight "proj.weight" or "norm1.weight".
+        The checkpoint's name of the module is read off its weight "proj.weight" or "norm1.weight".
         """
         links, _ = from_ours(
             self.recognized.layout.rows, [f"{module}.{n}.weight" for n in ("proj", "norm1")]

@@ -1,4 +1,4 @@
-"""`Layout`: the names that one library gives to the weights of one kind of network."""
+"""`Layout`: a library's names for the weights of one kind of network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEM = "stem.proj.weight"
 
 
 def no_buffers(spec: BackboneSpec) -> Buffers:
-    """For libraries whose state dicts hold parameters alone."""
+    """The default of `Layout.buffers`: none."""
     return {}
 
 

@@ -1,8 +1,8 @@
-"""Pickles read without running code: tensors by torch, numpy arrays by the stand-ins here.
+"""Reading pickles without running code.
 
-A pickle names functions and classes ("globals") to be imported and called. None is imported here:
-the few that a checkpoint needs are replaced by stand-ins, which parse a numpy array's bytes into a
-tensor or hold a value that nobody reads, and any other is an error that names it.
+A pickle names functions and classes ("globals") that `pickle.load` would import and call. Here none
+is imported. Those that checkpoints need, such as numpy's for an array, are replaced by stand-ins,
+which turn the array's bytes into a tensor; any other is an error that names it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ from torch import Tensor
 from hierarch.errors import WeightsError
 
 TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
-"""Bytes in the first line of a file that torch wrote before version 1.6."""
+"""In the first bytes of a file that `torch.save` wrote before version 1.6."""
 MAX_DIMS = 64
+"""Dimensions of an array; numpy's own limit."""
+
+_DTYPES = {
+    "b1": torch.bool,
+    **{f"i{size}": getattr(torch, f"int{8 * size}") for size in (1, 2, 4, 8)},
+    **{f"u{size}": getattr(torch, f"uint{8 * size}") for size in (1, 2, 4, 8)},
+    **{f"f{size}": getattr(torch, f"float{8 * size}") for size in (2, 4, 8)},
+}
 
 _safe_globals_lock = threading.Lock()
 
@@ -37,7 +45,7 @@ class _Refused(ValueError):
 
 
 class Array:
-    """A numpy array in a pickle; `tensor` once its state has been read."""
+    """Stands in for `numpy.ndarray`. The state of the array sets `tensor`."""
 
     tensor: Tensor
 
@@ -47,7 +55,7 @@ class Array:
 
 
 class DType:
-    """A numpy dtype in a pickle: one of plain numbers, such as "f4"."""
+    """Stands in for `numpy.dtype`, if the dtype is one of real numbers, such as "f4"."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         code = code.decode("ascii") if isinstance(code, bytes) else str(code)
@@ -60,17 +68,9 @@ class DType:
         self.big_endian = state[1] in (">", b">")
 
 
-_DTYPES = {
-    "b1": torch.bool,
-    **{f"i{size}": getattr(torch, f"int{8 * size}") for size in (1, 2, 4, 8)},
-    **{f"u{size}": getattr(torch, f"uint{8 * size}") for size in (1, 2, 4, 8)},
-    **{f"f{size}": getattr(torch, f"float{8 * size}") for size in (2, 4, 8)},
-}
-
-
 def _tensor(raw: Any, dtype: Any, shape: Any, *, is_fortran: bool) -> Tensor:
-    """The bytes of an array as a tensor of this shape."""
-    if isinstance(raw, str):  # of Python 2
+    """The bytes of an array as a tensor. Raises `_NotPlain` unless they fit dtype and shape."""
+    if isinstance(raw, str):  # written by Python 2
         raw = raw.encode("latin1")
     fits = (
         isinstance(raw, bytes | bytearray)
@@ -96,9 +96,9 @@ def _tensor(raw: Any, dtype: Any, shape: Any, *, is_fortran: bool) -> Tensor:
 
 
 def _stand_ins() -> dict[str, Any]:
-    """The globals that a checkpoint may name, and what takes their place.
+    """Stand-ins by the names of the globals that a checkpoint may ask for.
 
-    Made anew for each file, since a pickle can set attributes of what it names.
+    They are created for each file, since a pickle can set attributes of the globals it asks for.
     """
 
     class ArrayHere(Array):
@@ -108,7 +108,7 @@ def _stand_ins() -> dict[str, Any]:
         pass
 
     class Namespace:
-        """The arguments of a training script: held, not read."""
+        """Stands in for the arguments of a training script, which are dropped."""
 
         def __setstate__(self, state: Any) -> None:
             pass
@@ -144,7 +144,7 @@ def _stand_ins() -> dict[str, Any]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Imports nothing: a global is one of the stand-ins, a plain container, or an error."""
+    """Reads what `pickle.dump` wrote, with stand-ins and plain containers as its only globals."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
@@ -169,7 +169,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle holds, whether `torch.save` or `pickle.dump` wrote it; arrays as `Array`.
+    """Read a file that `torch.save` or `pickle.dump` wrote. Numpy arrays become `Array`.
 
     Raises `WeightsError` if the file cannot be read, is damaged, or names a global that could run
     code; the message names the global.
@@ -177,15 +177,15 @@ def read_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             head = file.read(64)
-            if not head.startswith(b"PK") and TORCH_MAGIC not in head:
-                return _plain(path, head + file.read() if path.is_file() else b"")
+            if head.startswith(b"PK") or TORCH_MAGIC in head:
+                return _saved_by_torch(path)
+            rest = file.read() if path.is_file() else b""  # a device may have no end
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {first_line(error)}") from None
-    return _torch(path)
+    return _saved_by_pickle(path, head + rest)
 
 
-def _plain(path: Path, data: bytes) -> Any:
-    """What `pickle.dump` wrote."""
+def _saved_by_pickle(path: Path, data: bytes) -> Any:
     try:
         _check_memo(data)
         return _Unpickler(data).load()
@@ -198,18 +198,18 @@ def _plain(path: Path, data: bytes) -> Any:
 
 
 def _check_memo(data: bytes) -> None:
-    """Raise `ValueError` unless each index that objects are stored under is small.
+    """Raise `ValueError` if a pickle would make the unpickler allocate more than the file's size.
 
-    The unpickler allocates an array as long as the largest index. `genops` parses the pickle
-    without executing it, and raises `ValueError` for lengths beyond the end of the file.
+    The memo, an array, is as long as the largest index in it: no index may exceed the number of
+    operations before it. `genops` parses the pickle without executing it, and raises `ValueError`
+    for a length beyond the end of the file.
     """
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
             raise ValueError(f"it stores an object under the index {argument}")
 
 
-def _torch(path: Path) -> Any:
-    """What `torch.save` wrote."""
+def _saved_by_torch(path: Path) -> Any:
     try:
         return _torch_load(path)
     except pickle.UnpicklingError:
@@ -220,7 +220,7 @@ def _torch(path: Path) -> Any:
             named = []
         if not named or not stand_ins.keys() >= {*named}:
             raise _refused(path, [name for name in named if name not in stand_ins]) from None
-    # torch keeps one list of globals for all threads
+    # a list that all threads share: meanwhile, another thread's torch.load may use the stand-ins
     with (
         _safe_globals_lock,
         torch.serialization.safe_globals([(value, name) for name, value in stand_ins.items()]),
@@ -247,12 +247,12 @@ def _torch_load(path: Path) -> Any:
 
 
 def _refused(path: Path, named: list[str]) -> WeightsError:
-    """The error for a pickle that asks for these globals."""
+    """The error for a pickle that asks for these globals, or for some that are not known."""
     asked = ", ".join(ascii(name)[1:-1][:100] for name in named[:4])
     what = f"it asks for {asked}" if named else "it is damaged, or holds more than tensors"
     return WeightsError(f"{path}: is no plain checkpoint: {what}, which could run code when read")
 
 
 def first_line(error: Exception) -> str:
-    """The message of an error, for a message of one line."""
+    """The first line of an error's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,9 +1,9 @@
-"""Where a network's weights stand in a checkpoint: under which key, after which prefix.
+"""Searching a checkpoint for networks: under which key, and after which prefix of their names.
 
-Trainers wrap a network in their own modules and save several state dicts in one file. Any nested
-mapping may be a state dict, and any prefix that ends in "." may stand before a network's names: it
-is recognized by the name that its layout has for the stem's weight. Each name is looked at a
-bounded number of times.
+Training code wraps a network in other modules, and saves several state dicts in one file. So any
+nested mapping may be a state dict, and wherever a name ends in a layout's name of the stem's
+weight, what stands before it may be the prefix of a network. The work is linear in the number of
+names, since nesting and prefixes are bounded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hierarch.weights.layout import Layout
 from hierarch.weights.pickles import Array
 
 MAX_NESTING = 3
-"""Keys that lead from the file's own mapping to a state dict."""
+"""The maximal number of keys that lead to a state dict."""
 MAX_PREFIX = 8
-"""Modules that a prefix names: "module.backbone." names two."""
+"""The maximal number of modules in a prefix; "module.backbone." has two."""
 MAX_STEMS = 1000
-"""Names in one file that may be those of a stem's weight."""
+"""The maximal number of names in a file that may be those of a stem's weight."""
 
 PREFERENCES = (
     # timm's load_state_dict: averaged weights first
@@ -37,23 +37,22 @@ PREFERENCES = (
     ("encoder_q", "encoder_k"),
     ("encoder", "encoder_k"),
 )
-"""Names of keys and of modules that stand for the same network, in the order in which the projects
-that write such files prefer them."""
+"""Names of keys or modules that hold versions of one network, preferred ones first."""
 
 
 Path = tuple[str, ...]
 """The keys that lead from a file's own mapping to one inside it."""
 Found = dict[Location, list[Layout]]
-"""Where networks stand, and the layouts that recognize each."""
+"""The locations of networks, and the layouts that recognize each."""
 
 
 def find(
     entries: Mapping[Any, Any], layouts: Sequence[Layout], key: str | None, prefix: str | None
 ) -> Found:
-    """The networks in a file that the layouts recognize, in the file's order, outer keys first.
+    """The networks in a file that one of the layouts recognizes, those under fewer keys first.
 
-    `key` and `prefix` restrict the search. Raises `WeightsError` if the file has more than
-    `MAX_STEMS` places to look at.
+    `key` and `prefix` restrict the search. Raises `WeightsError` if more than `MAX_STEMS` names
+    may be those of a stem.
     """
     found: Found = {}
     stems = 0
@@ -86,8 +85,10 @@ def preferred(locations: Sequence[Location]) -> Location | None:
 
 
 def _is_preferred(one: Location, other: Location) -> bool:
-    """By `PREFERENCES`; failing these, the outer of two networks, whose names are the file's own
-    for every `load_state_dict`."""
+    """True if `PREFERENCES` say so, or if they say nothing and `other` is inside of `one`.
+
+    Of a network and another in one of its submodules, `load_state_dict` would take the outer one.
+    """
     for names in PREFERENCES:
         ranks = [
             min((names.index(part) for part in location.parts if part in names), default=None)
@@ -101,9 +102,9 @@ def _is_preferred(one: Location, other: Location) -> bool:
 def state_dicts(
     entries: Mapping[Any, Any], key: str | None = None
 ) -> Iterator[tuple[Path, Mapping[Any, Any]]]:
-    """(path, mapping) of each distinct mapping in a file, outer ones first.
+    """(path, mapping) of each distinct mapping in a file, those with shorter paths first.
 
-    With a `key`, a path joined by dots, only the mapping there and those inside it.
+    `key`, a path joined by dots, restricts them to the mapping there and those inside of it.
     """
     path = _path(entries, key) if key else ()
     level = [] if path is None else [(path, at(entries, path))]
@@ -120,14 +121,14 @@ def state_dicts(
 
 
 def at(entries: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
-    """The mapping at a path, which exists."""
+    """The mapping at a path that exists."""
     for name in path:
         entries = entries[name]
     return entries
 
 
 def _path(entries: Mapping[Any, Any], key: str) -> Path | None:
-    """The path that `key` spells, whose names may themselves have dots in them."""
+    """The path that `key` joins by dots, or None; its names may have dots of their own."""
     if isinstance(entries.get(key), Mapping):
         return (key,)
     for dot in (i for i, character in enumerate(key) if character == "."):
@@ -148,10 +149,8 @@ def tensors_of(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
 def names_by_prefix(
     names: Collection[str], layouts: Sequence[Layout], prefix: str | None
 ) -> Iterator[tuple[str, list[Layout], list[str]]]:
-    """(prefix, layouts, names) wherever the layouts' stems stand, the names without the prefix.
-
-    With a `prefix`, only that one.
-    """
+    """(prefix, layouts, names): prefixes before a stem, the layouts that have a stem of this name,
+    and the names after the prefix. `prefix` restricts them to that one."""
     stems = [(layout, layout.stems) for layout in layouts]
     fitting: dict[str, list[Layout]] = {}
     if prefix is not None:
@@ -180,7 +179,7 @@ def names_by_prefix(
 
 
 def _before(name: str, stems: Sequence[str]) -> str | None:
-    """The prefix, empty or ending in ".", that stands in a name before the first stem that fits."""
+    """What stands in a name before the first stem that it ends in: "", or a prefix; else None."""
     for stem in stems:
         before = name.removesuffix(stem)
         if before != name and (not before or before.endswith(".")):

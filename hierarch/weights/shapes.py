@@ -1,4 +1,4 @@
-"""The shapes of a checkpoint's weights, for reading a spec off them."""
+"""The shapes of a checkpoint's weights, from which a spec is inferred."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Shapes(dict[str, torch.Size]):
         """A weight's shape. Raises `WeightsError` unless it has `dims` dimensions, none empty."""
         shape = self.get(name)
         if shape is None:
-            raise WeightsError(f"the checkpoint is not whole: missing 1 ({name})")
+            raise WeightsError(f"the checkpoint is incomplete: missing 1 ({name})")
         if len(shape) != dims or 0 in shape:
             raise WeightsError(
                 f"{name} should have {dims} dimensions and none empty, got shape {tuple(shape)}"

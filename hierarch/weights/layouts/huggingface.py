@@ -28,12 +28,12 @@ def _recognizes(v2: bool) -> Callable[[Collection[str]], bool]:
 
 
 def _has_outputs(names: Collection[str]) -> bool:
-    """Whether it is a Backbone, with norms of its outputs."""
+    """True for a Backbone, which has a norm for each output."""
     return any(name.startswith("hidden_states_norms.") for name in names)
 
 
 def _unused_norm(spec: BackboneSpec) -> Buffers:
-    """A Backbone holds a last norm that no output of it goes through; as it starts."""
+    """The initial values of a Backbone's last norm, which none of its outputs passes through."""
     if spec.head is not None or not spec.output_norm:
         return {}
     dim = spec.stages[-1].dim

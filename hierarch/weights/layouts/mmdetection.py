@@ -21,7 +21,6 @@ def _is_mmdetection(names: Collection[str]) -> bool:
 
 
 def _channels_first(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    # ours: 2x2 neighbors column by column, then channels; theirs: channels, then row by row
     return [rearrange(tensors[0], "... (q p c) -> ... (c p q)", p=2, q=2)]
 
 
@@ -30,11 +29,12 @@ def _channels_last(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 UNFOLDED = Conversion(to_theirs=_channels_first, to_ours=_channels_last)
-"""The 4C channels that merging reads, in `nn.Unfold`'s order."""
+"""Ours: the 4C input channels of merging, by column, row, then channel. Theirs: in `nn.Unfold`'s
+order, by channel, row, then column."""
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions."""
+    """The relative position indices."""
     return {
         f"stages.{i}.blocks.{j}.attn.w_msa.relative_position_index": relative_position_index(
             pair(mixer.window_size)

@@ -43,7 +43,7 @@ def _is_official(names: Collection[str]) -> bool:
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions, their coordinates (V2) and the masks, at the spec's image size."""
+    """Relative position indices, coordinates (V2) and attention masks, at the spec's image size."""
     grids = [stage.grid for stage in claim(spec, pair(spec.input_size)).stages]
     buffers: Buffers = {}
     for i, j, mixer in attentions(spec):
@@ -60,7 +60,10 @@ def _buffers(spec: BackboneSpec) -> Buffers:
 
 
 def _cut(mixer: AttentionSpec, grid: Pair) -> tuple[Pair, Pair]:
-    """The window and shift that the published code builds for a grid, at the one image size."""
+    """The window and shift that the published code uses for a grid.
+
+    Raises `WeightsError` if its masks or position tables do not exist for that grid.
+    """
     own = pair(mixer.window_size)
     window, shift = fit(grid, own, pair(mixer.shift_size), "clamp_both")
     if any(n % w for n, w in zip(grid, window, strict=True)):
@@ -93,7 +96,7 @@ register_layout(
             *rows("head.fc", "head", *LINEAR),
         ],
         _is_official,
-        # as SimMIM's files call it
+        # SimMIM's name
         spellings=[(re.escape(".rpe_mlp."), ".cpb_mlp.")],
         buffers=_buffers,
         small_map=lambda names: "clamp_both",

@@ -15,7 +15,7 @@ _ONE_STAGE = "stages.0.blocks.{j}"
 
 
 def _is_swin(names: Collection[str]) -> bool:
-    """timm merges at the start of a layer, and so has no merging in its first one."""
+    """True if merging opens each layer but the first, or if the head is timm's."""
     merges = {name for name in names if name.endswith(".downsample.reduction.weight")}
     at_the_start = bool(merges) and "layers.0.downsample.reduction.weight" not in merges
     return "patch_embed.proj.weight" in names and (at_the_start or "head.fc.weight" in names)

@@ -25,7 +25,7 @@ def _recognizes(v2: bool) -> Callable[[Collection[str]], bool]:
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions, flat, and their coordinates (V2)."""
+    """Relative position indices, flattened, and coordinates (V2)."""
     buffers: Buffers = {}
     for i, j, mixer in attentions(spec):
         window = pair(mixer.window_size)
