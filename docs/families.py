@@ -16,8 +16,8 @@ from oracles import difference, oracle, small
 
 import hierarch
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
 from hierarch.spec.claim import claim, growing
+from hierarch.spec.grid import pair
 
 PAGE = Path(__file__).resolve().with_name("families.md")
 SPECS = PAGE.parents[1] / "specs"

@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import hierarch
-from hierarch.spec.base import Kernel, Pair, tokens
+from hierarch.spec.base import Kernel
+from hierarch.spec.grid import Pair, tokens
 from hierarch.testing import check_mixer
 
 

@@ -13,9 +13,14 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import load, override
 
 if TYPE_CHECKING or find_spec("hierarch.engine"):
-    from hierarch.engine.backbone import Backbone as Backbone
+    from hierarch.engine import disabled as engine_disabled
+    from hierarch.engine.backbone import Backbone
 else:
+    from contextlib import nullcontext as engine_disabled
+
     from hierarch.nn.backbone import Backbone
+
+__all__ = ["Backbone", "build", "engine_disabled"]
 
 
 def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:

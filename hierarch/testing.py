@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierarch.building import build
+from hierarch.building import build, engine_disabled
 from hierarch.complexity.counter import count
-from hierarch.nn.ops import disabled
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import dump, loads, validate
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.reader import Document
@@ -184,12 +183,16 @@ def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
     for grid in _grids(mixer):
         cut = module.cut(grid)
         size, batch = math.prod(cut.window), 2
-        slots = cut.slots(batch, device=torch.device("cpu"))
+        outside = f"its cut of a grid of {grid} has a slot outside all windows"
+        try:
+            slots = cut.slots(batch, device=torch.device("cpu"))
+        except IndexError:
+            raise ConformanceError(outside) from None
         used = set(slots.tolist())
         if slots.shape != (batch * math.prod(grid),) or len(used) < len(slots):
             raise ConformanceError(f"its cut of a grid of {grid} puts two tokens in one slot")
         if not used <= set(range(batch * cut.count * size)):
-            raise ConformanceError(f"its cut of a grid of {grid} has a slot outside all windows")
+            raise ConformanceError(outside)
         counts = [count for _, count in cut.runs(batch)]
         if sum(counts) != batch * cut.count:
             raise ConformanceError(
@@ -220,6 +223,8 @@ def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
     autograd off, a few windows at a time or all at once, with autograd on, and in training; in
     float64 and float32, and roughly in bfloat16."""
     model = build(network)
+    if not hasattr(model, "set_tile_size"):  # installed without the engine
+        return
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -227,7 +232,7 @@ def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
         stage = model.to(dtype).stages[0]
         for grid in _grids(mixer):
             x = _input(network, grid).to(dtype)
-            with disabled():
+            with engine_disabled():
                 wanted = _outputs(stage, x)
             for tile in (1, 3 * math.prod(mixer.tile()), "auto", None):
                 model.set_tile_size(tile)

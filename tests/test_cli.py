@@ -170,7 +170,7 @@ def test_show_prints_a_part_as_yaml_and_omits_it_at_its_default(run):
     mixer = "mixer={type: separable_conv, activation: relu, bias: true}"
     _, out, _ = run("show", "swin_tiny", "--set", mixer, "--format", "json")
     expected = "separable_conv kernel_size=7 expand_ratio=2 bias=true activation=relu"
-    assert json.loads(out)[1]["mixers"] == [expected.replace(" expand_ratio=2", "")] * 2
+    assert json.loads(out)[1]["mixers"] == [expected] * 2
     _, out, _ = run("show", "swin_tiny", "--set", "mixer=separable_conv")
     assert "activation" not in out
 

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import hierarch
 from hierarch.complexity import count, default_sizes
 from hierarch.complexity.witnesses import measure
-from hierarch.spec.base import tokens
 from hierarch.spec.claim import base_size, claim, growing
+from hierarch.spec.grid import tokens
 from hierarch.spec.parts import MixerSpec
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,70 +15,98 @@ from helpers import noise, perturb, tiny
 
 import hierarch
 from hierarch import engine
-from hierarch.engine.table import TABLE
-from hierarch.nn import functional
-from hierarch.nn.ops import Op
+from hierarch.engine.seam import dispatch
+from hierarch.engine.table import SEAM
 
 ROOT = Path(hierarch.__file__).parents[1]
 HEAD = {"num_classes": 5}
 
 
-def run(program, *, path=ROOT):
+def output_of(program, *, path=ROOT):
     environment = {**os.environ, "PYTHONPATH": str(path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "ignore", "-c", program]
-    ran = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    ran = subprocess.run(command, cwd=path, env=environment, capture_output=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
-def test_every_operation_has_an_entry_in_the_table():
-    operations = {op for op in vars(functional).values() if isinstance(op, Op)}
-    assert operations == set(TABLE)
-    assert all(op.ways == ways for op, ways in TABLE.items())
+def attributes():
+    return [getattr(op.owner, op.name) for op in SEAM.ops]
+
+
+def test_a_network_without_the_engine_is_what_stands_in_nn():
+    definitions = [op.definition for op in SEAM.ops]
+    for op in SEAM.ops:
+        assert op.definition.__module__.startswith("hierarch.nn.")
+        assert op.definition.__qualname__ == op.label
+    before = attributes()
+    assert not {*before} & {*definitions}
+    with engine.disabled():
+        assert attributes() == definitions
+        with engine.disabled():
+            pass
+        assert attributes() == definitions
+    assert SEAM.runner is dispatch
+    assert not {*attributes()} & {*definitions}
+
+
+def test_an_image_passes_few_files_and_calls():
+    """Below `Backbone.forward`, in the package, comprehensions aside."""
+    model, images = perturb(hierarch.build("swin_tiny")), noise(1, 3, 224, 224)
+    files, names, depths = set(), [], []
+
+    def profile(frame, event, argument):
+        code = frame.f_code
+        inside = code.co_filename.startswith(str(ROOT / "hierarch"))
+        if not inside or code.co_name in ("<listcomp>", "<genexpr>", "<dictcomp>"):
+            return
+        if event == "call":
+            files.add(code.co_filename)
+            names.append(code.co_name)
+            depths.append(len(names) - 1)
+        elif event == "return":
+            names.pop()
+
+    with torch.no_grad(), engine.disabled():
+        sys.setprofile(profile)
+        try:
+            model(images)
+        finally:
+            sys.setprofile(None)
+    assert not names
+    assert len(files) <= 14
+    assert 5 < max(depths) <= 9
 
 
 # without the folder
 
-PARITY = """
+WITHOUT_ENGINE = """
 import importlib.util
-import sys
-import torch, torchvision, hierarch
+import hierarch
+from hierarch.testing import check_mixer
 
-assert (importlib.util.find_spec("hierarch.engine") is None) is {deleted}
-torch.manual_seed(0)
-published = torchvision.models.swin_t().eval()
-model = hierarch.build("swin_tiny").eval()
-hierarch.load_weights(model, published.state_dict())
-for size in [(224, 224), (97, 131)]:
-    images = torch.randn(2, 3, *size)
-    with torch.no_grad():
-        torch.testing.assert_close(model(images), published(images), rtol=0, atol=1e-5)
-for net in (model, published):
-    net.double()(images.double()).square().sum().backward()
-torch.testing.assert_close(
-    model.stem.proj.weight.grad, published.features[0][0].weight.grad, rtol=0, atol=1e-9
-)
-assert hierarch.measure("swin_tiny", sizes=[224]).sizes[0].macs == 4_509_232_128
-print("equal")
+assert importlib.util.find_spec("hierarch.engine") is None
+print(hierarch.measure("swin_tiny", sizes=[224]).sizes[0].macs)
+check_mixer({"type": "window_attention", "head_dim": 8, "window_size": 4, "shift_size": 2})
 """
 
 
-@pytest.mark.parametrize("deleted", [True, False])
-def test_the_library_is_complete_without_the_engine(tmp_path, deleted):
-    shutil.copytree(ROOT / "hierarch", tmp_path / "hierarch")
-    shutil.copytree(ROOT / "specs", tmp_path / "specs")
-    if deleted:
-        shutil.rmtree(tmp_path / "hierarch" / "engine")
-    assert run(PARITY.format(deleted=deleted), path=tmp_path).strip() == "equal"
+def copied(folder, *names):
+    for name in names:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+
+
+def test_the_library_counts_and_checks_without_the_engine(tmp_path):
+    copied(tmp_path, "hierarch", "specs")
+    shutil.rmtree(tmp_path / "hierarch" / "engine")
+    assert output_of(WITHOUT_ENGINE, path=tmp_path).strip() == "4509194496"
 
 
 @pytest.mark.parametrize("suite", ["test_swin_mlp_parity.py", "test_swin_parity.py"])
 @pytest.mark.parametrize("deleted", [True, False])
 def test_the_parity_suites_pass_without_the_engine(tmp_path, suite, deleted):
-    for folder in ("hierarch", "specs", "tests", "docs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    for file in ("conftest.py", "pyproject.toml"):
-        shutil.copy(ROOT / file, tmp_path)
+    copied(tmp_path, "hierarch", "specs", "tests", "docs", "conftest.py", "pyproject.toml")
     if deleted:
         shutil.rmtree(tmp_path / "hierarch" / "engine")
     else:
@@ -157,7 +186,7 @@ def test_without_a_private_name_of_torch_the_result_is_the_same(name):
     program = WITHOUT.format(
         tests=Path(__file__).parent, module=module, name=attribute, restore=restore
     )
-    assert run(program).strip() == "equal"
+    assert output_of(program).strip() == "equal"
 
 
 def test_private_names_of_torch_stand_in_one_file():
@@ -179,9 +208,9 @@ def network(**fields):
 @torch.no_grad()
 def test_it_says_that_stages_are_streamed():
     found = engine.explain(network(), noise(1, 3, 64, 64))
-    assert {found.way(f"stages.{i}", "stage") for i in range(3)} == {"streamed"}
+    assert {found.way(f"stages.{i}", "Stage.forward") for i in range(3)} == {"streamed"}
     assert found.way("stages.0.blocks.0.mlp", "mlp") == "GELU in the multiplication"
-    assert found.way("stages.0.blocks.0.mixer", "masks") == "remembered"
+    assert found.way("stages.0.blocks.0.mixer", "MaskedWindowMixer.masks") == "remembered"
 
 
 def reasons(model, images, module, operation):
@@ -195,8 +224,8 @@ def reasons(model, images, module, operation):
 def test_it_says_who_looks_on():
     model, images = network(), noise(1, 3, 64, 64)
     model.stages[1].blocks[0].register_forward_hook(lambda *call: None)
-    assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "stage")
-    assert engine.explain(model, images).way("stages.0", "stage") == "streamed"
+    assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "Stage.forward")
+    assert engine.explain(model, images).way("stages.0", "Stage.forward") == "streamed"
     with torch.autocast("cpu"):
         assert "autocast" in reasons(model, images, "stages.0.blocks.0.mlp", "mlp")
 
@@ -219,3 +248,52 @@ def test_a_module_that_did_not_run_is_an_error():
     found = engine.explain(network(), noise(1, 3, 64, 64))
     with pytest.raises(KeyError, match=r"mlp of 'nowhere' did not run"):
         found.way("nowhere", "mlp")
+
+
+def test_blocks_that_run_alike_share_a_row_of_the_table():
+    steps = [
+        engine.Step(f"stages.{i}.blocks.{j}.mlp", "mlp", "definition", 2, (("fast", why),))
+        for i, j, why in [
+            (0, 0, "a hook on stages.0.blocks.0"),
+            (0, 1, "a hook on stages.0.blocks.1"),
+            (0, 2, "autocast"),
+            (0, 3, "a hook on stages.0.blocks.3"),
+            (1, 0, "autocast"),
+        ]
+    ]
+    [table] = engine.Explanation(tuple(steps), "title").blocks()
+    assert [list(row.values()) for row in table.rows] == [
+        [
+            "stages.0.blocks.0-1,3.mlp",
+            "mlp",
+            "definition",
+            "6",
+            "fast: a hook on stages.0.blocks.*",
+        ],
+        ["stages.0.blocks.2.mlp", "mlp", "definition", "2", "fast: autocast"],
+        ["stages.1.blocks.0.mlp", "mlp", "definition", "2", "fast: autocast"],
+    ]
+
+
+@pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
+def test_the_command_line_explains(run, tmp_path, format):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(hierarch.dump(hierarch.load(tiny(head=HEAD, drop_rate=0.1))))
+    options = ["--sizes", "40", "--mode", "forward,training", "--format", format]
+    status, shown, errors = run("bench", spec, "--explain", *options)
+    assert status == 0, errors
+    for word in ("streamed", "tiny, 40x40, batch 1, float32, training", "dropout in the MLP"):
+        assert word in shown
+    if format == "json":
+        forward, training = json.loads(shown)
+        ways = {step["way"] for step in forward["steps"] if step["operation"] == "Stage.forward"}
+        assert ways == {"streamed"}
+        [step] = [s for s in training["steps"] if s["module"] == "stages.0.blocks.0.mlp"]
+        refused = step["refused"][0]
+        assert refused["reason"] == "dropout in the MLP (stages.0.blocks.0.mlp.drop)"
+
+
+def test_the_command_line_explains_no_peers(run):
+    status, _, errors = run("bench", "swin_tiny", "--explain", "--vs", "timm:resnet18")
+    assert status != 0
+    assert "leave out --vs" in errors

@@ -85,7 +85,7 @@ def test_two_networks_of_the_same_weights_are_not_guessed():
         hierarch.from_checkpoint(state)
 
 
-def test_a_window_that_weights_do_not_tell_is_asked_for():
+def test_a_window_that_weights_do_not_determine_is_asked_for():
     model = hierarch.build(NETWORKS["swin v2"])
     state = hierarch.export_weights(model, layout="timm")
     with pytest.raises(WeightsError, match="give one by window_size=8"):
@@ -216,17 +216,17 @@ def rectangular(network):
     return network | {"mixer": cycle}
 
 
-UNTOLD = {
+UNDETERMINED = {
     "swin v2": NETWORKS["swin v2"],
     "windows of no square": rectangular(NETWORKS["swin"]),
     "two presets": hierarch.load("poolformer_v2_s12").to_data(),
 }
-"""Networks whose spec timm's weights do not tell, though nothing of it is missing."""
+"""Networks whose spec timm's weights do not determine, though none is missing."""
 
 
-@pytest.mark.parametrize("case", UNTOLD)
-def test_an_untold_network_is_converted_whole_or_not_at_all(tmp_path, case):
-    model = perturb(hierarch.build(UNTOLD[case]))
+@pytest.mark.parametrize("case", UNDETERMINED)
+def test_an_undetermined_network_is_converted_whole_or_not_at_all(tmp_path, case):
+    model = perturb(hierarch.build(UNDETERMINED[case]))
     state = hierarch.export_weights(model, layout="timm")
     out = tmp_path / "out.pth"
     assert hierarch.convert_weights(state, out, layout="hierarch").spec is None

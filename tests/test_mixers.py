@@ -206,9 +206,10 @@ class AddsTheMean(WindowMixer):
         return (windows + windows.mean(1, keepdim=True)) * self.scale
 
 
-class MixesOtherwiseThanItsForward(AddsTheMean):
-    def forward(self, x):
-        return super().forward(x) + x
+class MixesTwoWindowsInFloat32(AddsTheMean):
+    def mix(self, windows, cut, runs):
+        mixed = super().mix(windows, cut, runs)
+        return mixed + windows.mean(0) if windows.dtype is torch.float32 else mixed
 
 
 class MixesTwoWindows(AddsTheMean):
@@ -375,8 +376,8 @@ BREAKS = {
         "windows_are_independent",
         "otherwise where other windows are beside it",
     ),
-    "another mix": (
-        {"module": "MixesOtherwiseThanItsForward"},
+    "two windows mixed in one type": (
+        {"module": "MixesTwoWindowsInFloat32"},
         "runs_alike_in_a_block",
         "something else in a block: eval, tile size 1",
     ),

@@ -16,7 +16,7 @@ from hierarch import engine
 from hierarch.engine import linear, packing
 from hierarch.engine.onednn import ONEDNN_DTYPES
 from hierarch.engine.packing import PackedLinear
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 
 HEAD = {"num_classes": 5}
 MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]

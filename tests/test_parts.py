@@ -14,8 +14,8 @@ import hierarch
 from hierarch.mixers.token_mlp import TokenMlpSpec
 from hierarch.nn.layers import LayerScale
 from hierarch.spec import registry
-from hierarch.spec.base import tokens
 from hierarch.spec.claim import claim
+from hierarch.spec.grid import tokens
 
 NORMS = ["layer_norm", "group_norm", "affine"]
 SIZES = [(1, 1), (2, 1), (1, 7), (6, 6), (7, 9), (8, 13), (16, 5)]

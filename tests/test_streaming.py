@@ -28,7 +28,7 @@ from hierarch.engine.streaming import PADDING
 from hierarch.mixers.window_attention import WindowAttention
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
-from hierarch.nn.window_mixer import MaskedWindows
+from hierarch.nn.window_mixer import MaskedWindowMixer
 
 WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
 HEAD = {"num_classes": 5}
@@ -370,11 +370,11 @@ def test_a_replaced_layer_computes_what_it_says(small_tiles, name, mean, batch):
 @pytest.mark.parametrize("mean", [False, True])
 def test_a_replaced_layer_is_named_as_the_reason(name, mean):
     images = noise(1, 3, 52, 68)
-    refused = reasons(changing(name, mean), images, "block")
+    refused = reasons(changing(name, mean), images, "Block.forward")
     said = f"{'Centered' if mean else 'Wrapped'} is not known to work token by token ({name})"
     assert refused[BLOCK]["streamed"] == said
     assert "streamed" not in refused["stages.0.blocks.0"]
-    stages = reasons(changing(name, mean), images, "stage")
+    stages = reasons(changing(name, mean), images, "Stage.forward")
     assert stages["stages.0"]["streamed"] == said
     assert "streamed" not in stages["stages.1"]
 
@@ -529,7 +529,9 @@ REASONS = {
 def test_a_change_is_named_as_the_reason(change):
     model = perturb(hierarch.build(tiny(head=HEAD)))
     change(model)
-    assert reasons(model, noise(1, 3, 52, 68), "block")[BLOCK]["streamed"] == REASONS[change]
+    assert (
+        reasons(model, noise(1, 3, 52, 68), "Block.forward")[BLOCK]["streamed"] == REASONS[change]
+    )
 
 
 def test_a_hook_on_all_modules_sees_whole_maps(tiles):
@@ -566,7 +568,7 @@ def test_a_weight_of_another_type_is_multiplied_by_itself():
     layer.weight = weight
     layer._parameters["weight"] = layer.__dict__.pop("weight")
     assert_close(streamed(model, images), defined(doubled, images))
-    said = reasons(model, images, "block")[BLOCK]["streamed"]
+    said = reasons(model, images, "Block.forward")[BLOCK]["streamed"]
     assert said == f"a weight of type Doubled ({BLOCK}.mlp.fc1)"
 
 
@@ -574,7 +576,7 @@ def test_a_weight_of_another_type_is_multiplied_by_itself():
 
 
 def test_masks_do_not_grow_with_the_image(model):
-    masked = [mixer for mixer in model.modules() if isinstance(mixer, MaskedWindows)]
+    masked = [mixer for mixer in model.modules() if isinstance(mixer, MaskedWindowMixer)]
     for side in (64, 640):
         streamed(model, noise(1, 3, side, side))
         assert all((mixer in caches._memos) for mixer in masked)

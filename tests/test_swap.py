@@ -178,7 +178,7 @@ def test_a_default_that_is_a_part_and_a_field_without_default_are_told():
     source = one_stage(grid | {"activation": "star_relu"})
     assert explain(source, "separable_conv").notes == (
         "carried over: activation=star_relu",
-        "at its default: kernel_size=7, expand_ratio=2, bias=False",
+        "at its default: kernel_size=7, expand_ratio=2, bias=false",
         "dropped: grid",
     )
     with pytest.raises(SpecError, match=r"^mixer\[0\]\.grid: is missing$"):

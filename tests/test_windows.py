@@ -12,12 +12,10 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from hierarch import engine
 from hierarch.mixers.window_attention import WindowAttention
 from hierarch.mixers.window_mlp import WindowMlp
-from hierarch.nn import functional
 from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
 from hierarch.nn.padding import pad, pad_to_multiple
-from hierarch.nn.shift_mask import shift_mask
-from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.windows import fit
+from hierarch.nn.window_mixer import WindowMixer, shift_mask
+from hierarch.spec.grid import fit
 
 side = st.integers(1, 5)
 
@@ -62,10 +60,10 @@ def test_each_token_is_in_one_window_and_comes_back(cut, enabled, grid, batch):
     mixer = Seen(CUTS[cut])
     x = 1 + torch.arange(batch * grid[0] * grid[1] * 2).view(batch, *grid, 2)
     if enabled:
-        found = functional.windows(mixer, x)
+        found = mixer(x)
     else:
         with engine.disabled():
-            found = functional.windows(mixer, x)
+            found = mixer(x)
     assert torch.equal(found, x)
     assert mixer.windows.shape[1:] == (6, 2)
     held = mixer.windows[mixer.windows > 0]
@@ -78,7 +76,7 @@ def test_a_window_holds_neighbors_row_by_row(window, count):
     (h, w), (nh, nw) = window, count
     x = torch.arange(h * nh * w * nw).view(1, h * nh, w * nw, 1)
     mixer = Seen(lambda grid: shifted_cut(grid, window, (0, 0)))
-    functional.windows(mixer, x)
+    mixer(x)
     for i, tokens in enumerate(mixer.windows):
         top, left = i // nw * h, i % nw * w
         assert torch.equal(tokens, x[0, top : top + h, left : left + w].reshape(h * w, 1))

@@ -47,23 +47,32 @@ def prepared(contender: Contender, setting: Setting) -> Call:
 
 
 def _prepared(contender: Contender, setting: Setting) -> Call:
-    model = contender.module(setting.size)
-    shape = (setting.batch, contender.in_chans, *setting.size)
     if contender.runtime:
         try:
-            return runtimes.start(contender.runtime, model.eval(), torch.randn(shape), setting)
+            model = contender.module(setting.size).eval()
+            return runtimes.start(contender.runtime, model, _images(contender, setting), setting)
         except HierarchError:
             raise
         except Exception as error:  # an exporter or a runtime may raise anything
             raise PeerError(f"{contender.name} cannot be prepared: {told(error)}") from error
-    model = model.to(setting.device, setting.torch_dtype)
-    images = torch.randn(shape).to(setting.device, setting.torch_dtype)
-    if isinstance(model, Backbone):
-        _pack(model, contender, setting)
-    run = _training(model.train()) if setting.mode == "training" else _forward(model.eval())
+    model, images = ready(contender, setting)
+    run = _training(model) if setting.mode == "training" else _forward
     if contender.execution == "compiled":
         run = _compiled(model, run, setting)
     return _synchronized(run, model, images, setting.device)
+
+
+def ready(contender: Contender, setting: Setting) -> tuple[nn.Module, Tensor]:
+    """The contender's network with random weights, in the setting's mode, and random images."""
+    model = contender.module(setting.size).to(setting.device, setting.torch_dtype)
+    images = _images(contender, setting).to(setting.device, setting.torch_dtype)
+    if isinstance(model, Backbone):
+        _pack(model, contender, setting)
+    return model.train(setting.mode == "training"), images
+
+
+def _images(contender: Contender, setting: Setting) -> Tensor:
+    return torch.randn(setting.batch, contender.in_chans, *setting.size)
 
 
 def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
@@ -82,12 +91,9 @@ Run = Callable[[Callable[[Tensor], Any], Tensor], object]
 """What is done with a network, compiled or not, and images."""
 
 
-def _forward(model: nn.Module) -> Run:
-    def run(network: Callable[[Tensor], Any], images: Tensor) -> object:
-        with torch.inference_mode():
-            return network(images)
-
-    return run
+def _forward(network: Callable[[Tensor], Any], images: Tensor) -> object:
+    with torch.inference_mode():
+        return network(images)
 
 
 def _training(model: nn.Module) -> Run:

@@ -24,7 +24,7 @@ from hierarch.complexity.peers import LIBRARIES, find_peer, told
 from hierarch.errors import BenchError, PeerError
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import load
 
 

@@ -19,7 +19,7 @@ from hierarch.bench.settings import Setting, settings, whole
 from hierarch.bench.timing import WARMUP, interleaved, ratio
 from hierarch.errors import BenchError, CountError
 from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
-from hierarch.spec.base import Pair, pair
+from hierarch.spec.grid import Pair, pair
 from hierarch.spec.load import Source, load
 
 GEMM_SIDE = 2048

@@ -11,7 +11,7 @@ import torch
 
 from hierarch.complexity.witnesses import checked_size
 from hierarch.errors import BenchError
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 MODES = ("forward", "training")
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}

@@ -8,8 +8,8 @@ from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from hierarch.nn import functional
-from hierarch.nn.block import Block
 from hierarch.nn.layers import DropPath, Mlp, build_activation, build_norm, layer_scale
+from hierarch.nn.stage import Block
 from hierarch.spec.backbone import StagePlan
 from hierarch.spec.parts import BlockSpec, MixerSpec
 from hierarch.spec.registry import register

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from hierarch.cli.common import (
     write,
 )
 from hierarch.cli.progress import progress
+from hierarch.errors import BenchError
 
 
 class Device(StrEnum):
@@ -87,6 +88,14 @@ def bench(
             help="Side of the matrices whose multiplication is the machine's limit; 0: none.",
         ),
     ] = 2048,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Time nothing: show which way each block, stage and layer runs, and what refused "
+            "the faster ones.",
+        ),
+    ] = False,
     device: Annotated[Device, typer.Option("--device", help="Where they run.")] = Device.cpu,
     format: format_option = Format.table,
     set: set_option = None,
@@ -100,25 +109,34 @@ def bench(
 
     Example: hierarch bench swin_tiny --vs torchvision:swin_t --sizes 224 --rounds 3 --no-memory
     """
-    from hierarch.bench import benchmark
+    from hierarch.bench import benchmark, explain_specs
 
+    read = [read_spec(source, set) for source in specs]
+    options: Any = {
+        "sizes": None if at is None else sizes(at),
+        "batches": numbers(batch, "--batch"),
+        "dtypes": _names(dtype),
+        "modes": _names(mode),
+        "packed": pack,
+        "threads": threads,
+        "device": device.value,
+    }
+    if explain:
+        if vs or compile:
+            raise BenchError("--explain is of specs, run eagerly: leave out --vs and --compile")
+        write(explain_specs(read, **options), format)
+        return
     # exporters and constructors print, and stdout is the result's
     with progress("timing") as advance, redirect_stdout(sys.stderr):
         report = benchmark(
-            [read_spec(source, set) for source in specs],
+            read,
             vs=vs or (),
-            sizes=None if at is None else sizes(at),
-            batches=numbers(batch, "--batch"),
-            dtypes=_names(dtype),
-            modes=_names(mode),
-            packed=pack,
             compiled=compile,
             rounds=rounds,
-            threads=threads,
-            device=device.value,
             memory=memory,
             gemm_side=gemm,
             advance=advance,
+            **options,
         )
     write(report, format)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hierarch.report.formats import Printable
     from hierarch.spec.backbone import BackboneSpec
-    from hierarch.spec.base import Pair
+    from hierarch.spec.grid import Pair
 
 
 class Format(StrEnum):

@@ -33,7 +33,7 @@ def show(
     Example: hierarch show swin_tiny --size 448
     """
     from hierarch.complexity.architecture import architecture
-    from hierarch.spec.base import pair
+    from hierarch.spec.grid import pair
 
     loaded = read_spec(spec, set)
     at = sizes(size) if size is not None else [pair(loaded.input_size)]

@@ -9,8 +9,9 @@ from hierarch.building import build
 from hierarch.complexity.witnesses import measure
 from hierarch.report import Architecture, PartReport
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair, plain
+from hierarch.spec.base import plain
 from hierarch.spec.fields import yaml
+from hierarch.spec.grid import Pair
 from hierarch.spec.parts import MixerSpec
 
 

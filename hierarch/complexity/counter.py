@@ -20,7 +20,7 @@ from torch import nn
 
 from hierarch.complexity.tracing import tracing_on_meta
 from hierarch.errors import CountError
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 with warnings.catch_warnings():
     # its import decorates functions with torch.jit.script, which torch deprecates

@@ -23,7 +23,7 @@ from hierarch.complexity.counter import Counts, count
 from hierarch.complexity.witnesses import MAX_SIDE, checked_size, power_law
 from hierarch.errors import CountError, PeerError, SpecError
 from hierarch.report import PeerReport, PeerSize, shown_size
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 DOUBLINGS = (1, 2, 4, 8)
 WHY = "the network is no spec, so there is no claim to hold the count against, and no verdict"

@@ -13,8 +13,8 @@ from hierarch.complexity.counter import Counts, count
 from hierarch.errors import SpecError
 from hierarch.report import Report, SizeReport, StageReport, Verdict
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair, pair
 from hierarch.spec.claim import PARTS, Claim, base_size, claim, growing
+from hierarch.spec.grid import Pair, pair
 from hierarch.spec.load import Source, load
 
 MAX_SIDE = 65_536

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from hierarch.nn import init
 from hierarch.nn.convolution import strided_conv
 from hierarch.nn.layers import build_norm
-from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.base import Flag
 from hierarch.spec.convolution import Length, Padding, strided
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.parts import DownsampleSpec, NormSpec
 from hierarch.spec.registry import PartOf, register
 

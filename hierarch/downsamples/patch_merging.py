@@ -12,7 +12,8 @@ from hierarch.nn.by_rows import ByRows
 from hierarch.nn.layers import build_norm
 from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
-from hierarch.spec.base import Flag, Pair, ceil_div, tokens
+from hierarch.spec.base import Flag
+from hierarch.spec.grid import Pair, ceil_div, tokens
 from hierarch.spec.parts import DownsampleSpec, NormSpec
 from hierarch.spec.registry import PartOf, register
 

@@ -1,17 +1,16 @@
 """How the network runs faster: the same results, up to rounding, in other ways.
 
-`table.py` lists who may take over which operation of `hierarch.nn.functional`. The library is
-complete without this folder.
+`table.py` lists who may take over which operation of `hierarch.nn`. The library is complete without
+this folder.
 """
 
 from __future__ import annotations
 
 from hierarch.engine.explain import explain
-from hierarch.engine.table import install
+from hierarch.engine.table import disabled, install
 from hierarch.nn.layers import per_token
-from hierarch.nn.ops import disabled
-from hierarch.report.engine import Explanation
+from hierarch.report.engine import Explanation, Step
 
-__all__ = ["Explanation", "disabled", "explain", "per_token"]
+__all__ = ["Explanation", "Step", "disabled", "explain", "per_token"]
 
 install()

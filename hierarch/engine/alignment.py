@@ -7,42 +7,42 @@ and N = 7 * 7 is no multiple of 8.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hierarch.engine.conditions import not_eager_or_compiled, on_cpu
-from hierarch.nn.cut import Cut, Grid, kinds
-from hierarch.nn.functional import constant
-from hierarch.nn.ops import Refusal
-from hierarch.nn.shift_mask import KindMasks, kind_masks, shift_masks
-from hierarch.nn.window_mixer import MaskedWindows
+from hierarch.engine.seam import Refusal
+from hierarch.nn import functional
+from hierarch.nn.cut import Cut, kinds, kinds_by_axis
+from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer, shift_mask
 
 ALIGNMENT = 8
 """Numbers that a row's length is padded to a multiple of: 16 bytes in half precision."""
 
 
-def refuses_aligned(mixer: MaskedWindows, cut: Cut, like: Tensor) -> Refusal | None:
+def refuses_aligned(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
     return on_cpu(like) or not_eager_or_compiled(like)
 
 
-def run_aligned(mixer: MaskedWindows, cut: Cut, like: Tensor) -> KindMasks:
-    """`functional.masks`, of views whose rows start at multiples of 16 bytes."""
+def run_aligned(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
+    """The definition's masks, as views whose rows start at multiples of 16 bytes."""
     bias, of_kinds = mixer.bias(cut.window), kinds(cut.shift)
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else like.dtype
     size = like.shape[1]
     bias = None if bias is None else padded_rows(bias.to(dtype))
     if len(of_kinds) == 1:
         return {of_kinds[0]: None if bias is None else bias[..., :size]}
-    regions = constant(_padded_shift_masks, cut.window, cut.shift, dtype, device=like.device)
-    masks = kind_masks(bias, regions, of_kinds)
-    return {kind: None if mask is None else mask[..., :size] for kind, mask in masks.items()}
+    sizes = kinds_by_axis(cut.shift), cut.window, cut.shift, dtype
+    regions = functional.constant(_padded_shift_mask, *sizes, device=like.device)
+    masks = (regions if bias is None else regions + bias)[..., :size]
+    return dict(zip(of_kinds, masks.chunk(len(of_kinds)), strict=True))
 
 
-def _padded_shift_masks(
-    window: Grid, shift: Grid, dtype: torch.dtype, *, device: torch.device
-) -> Tensor:
-    return padded_rows(shift_masks(window, shift, dtype, device=device))
+def _padded_shift_mask(*sizes: Any, device: torch.device) -> Tensor:
+    return padded_rows(shift_mask(*sizes, device=device))
 
 
 def padded_rows(mask: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from hierarch.engine.conditions import not_cpu_inference, not_eager_on_cpu, not_eager_or_compiled
 from hierarch.engine.onednn import not_onednn
 from hierarch.engine.recomputing import recomputing_attention
+from hierarch.engine.seam import Refusal
 from hierarch.nn.functional import Masks
-from hierarch.nn.ops import Refusal
 
 MAX_MAP_ELEMENTS = 1 << 21
 """Numbers of all attention maps that are materialized at once: 8 MiB in float32."""
@@ -24,7 +24,7 @@ def refuses_recomputing(
 ) -> Refusal | None:
     """Takes attention on a CPU whose mask needs a gradient, for which torch keeps all maps."""
     if not torch.is_grad_enabled() or not any(m is not None and m.requires_grad for _, m in masks):
-        return Refusal("no gradient of a mask")
+        return Refusal("no gradient of a mask", inapplicable=True)
     return not_eager_on_cpu(q)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
+from functools import partial
 from typing import cast
 
 import torch
@@ -16,12 +17,14 @@ from hierarch.engine.conditions import (
     not_known,
     not_of_type,
 )
+from hierarch.engine.seam import Refusal
 from hierarch.engine.streaming import may_alias, overwriting, refuses_stage
 from hierarch.engine.threads import each, threads_for
-from hierarch.nn.backbone import Backbone
-from hierarch.nn.ops import Refusal
+from hierarch.nn.backbone import Backbone, check_images
 from hierarch.nn.stage import Stage
 
+forward = Backbone.forward
+"""The definition."""
 MIN_IMAGES_AT_ONCE = 4
 """Images that a thread takes at a time, if there are as many: with fewer, a late stage reads its
 weights for too few tokens."""
@@ -33,20 +36,23 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
         return Refusal("training mode", network)
     if refusal := not_cpu_inference(images):
         return refusal
+    if images.ndim != 4:
+        return Refusal("images of another shape")
     if threads_for(len(images)) == 1:
         return Refusal("fewer images than threads, or one thread")
     for stage in network.stages:
         if type(stage) is not Stage:
             return Refusal(f"{type(stage).__name__} is not Stage", stage)
-        if refusal := refuses_stage(stage.downsample, stage.blocks, images):
+        if refusal := refuses_stage(stage, images):
             return refusal
     return changed_inside(network) or not_known(network)
 
 
 def run_shared(network: Backbone, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    check_images(images, network.spec.stem.in_chans)
     threads = threads_for(len(images))
     turns = max(1, len(images) // (threads * MIN_IMAGES_AT_ONCE))
-    outputs = each(network.compute, images.tensor_split(threads * turns), threads)
+    outputs = each(partial(forward, network), images.tensor_split(threads * turns), threads)
     if isinstance(outputs[0], tuple):
         return tuple(map(torch.cat, zip(*outputs, strict=True)))
     return torch.cat(cast(list[Tensor], outputs))
@@ -71,8 +77,9 @@ def refuses_overwriting(
 def run_overwriting(
     network: Backbone, images: Tensor, wanted: Collection[int]
 ) -> dict[int, Tensor]:
-    """`functional.maps`, in which the first stage may overwrite the tokens that enter it."""
+    """`Backbone.maps`, in which the first stage may overwrite the tokens that enter it."""
     keep_freed_memory()
+    check_images(images, network.spec.stem.in_chans)
     x, maps = network.embed(images), {}
     makers = (network.stem, network.position_embedding, network.drop)
     for i, stage in enumerate(network.stages[: max(wanted) + 1]):

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_inference, not_per_token, observed
+from hierarch.engine.seam import Refusal
 from hierarch.nn.cut import Cut
-from hierarch.nn.functional import masks
-from hierarch.nn.ops import Refusal
-from hierarch.nn.shift_mask import KindMasks
-from hierarch.nn.window_mixer import WindowMixer
+from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
 
 Value = TypeVar("Value")
+masks = MaskedWindowMixer.masks
+"""The definition."""
 ENTRIES = 64
 """Orders of windows that are kept: two cuts in each of four stages, at eight sizes."""
 MAX_CONSTANTS = 8 * ENTRIES
@@ -58,17 +58,17 @@ def _same(copies: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
 _memos: weakref.WeakKeyDictionary[nn.Module, Memo] = weakref.WeakKeyDictionary()
 
 
-def refuses_remembered(mixer: WindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
+def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
     """Not on a GPU: comparing weights would make the processor wait for it."""
     return not_cpu_inference(like) or not_per_token(*mixer.children())
 
 
-def run_remembered(mixer: Any, cut: Cut, like: Tensor) -> KindMasks:
+def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
     rounded_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
     key = cut.window, cut.shift, like.dtype, rounded_to
     memo = _memos.setdefault(mixer, Memo())
     weights = mixer.bias_parameters()
-    return memo.get(key, weights, lambda: masks.definition(mixer, cut, like))
+    return memo.get(key, weights, lambda: masks(mixer, cut, like))
 
 
 def refuses_constant(

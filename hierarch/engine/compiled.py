@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hierarch.engine.conditions import changed_inside, not_compiled_for_cpu
+from hierarch.engine.seam import Refusal
 from hierarch.engine.torch_private import is_known
-from hierarch.nn.ops import Refusal
+from hierarch.nn.stage import Stage
 
 MIN_CHUNK_BYTES = 2 * 56 * 56 * 96 * 4
 """Bytes of a chunk of the map, at least: two images of 224x224 in Swin-T's first stage."""
@@ -22,23 +23,19 @@ MAX_CHUNKS = 4
 """Each chunk repeats the blocks' code in the compiled program."""
 
 
-def refuses_chunks(
-    downsample: nn.Module, blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor
-) -> Refusal | None:
+def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
     if refusal := not_compiled_for_cpu(x):
         return refusal
     if torch.is_grad_enabled():
         return Refusal("autograd is on")
-    if not isinstance(blocks, nn.ModuleList) or blocks.training:
+    if stage.training:
         return Refusal("training mode")
-    return changed_inside(blocks)
+    return changed_inside(stage.blocks)
 
 
-def run_chunks(
-    downsample: nn.Module, blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor
-) -> Tensor:
-    x = downsample(x)
-    return torch.cat([_through(blocks, images) for images in x.tensor_split(chunks(x))])
+def run_chunks(stage: Stage, x: Tensor) -> Tensor:
+    x = stage.downsample(x)
+    return torch.cat([_through(stage.blocks, images) for images in x.tensor_split(chunks(x))])
 
 
 def chunks(x: Tensor) -> int:

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.engine import torch_private
+from hierarch.engine.seam import Refusal
 from hierarch.nn.layers import PER_TOKEN
-from hierarch.nn.ops import Refusal
 
 COMPILES = torch.__version__ >= "2.14"
 """Whether torch's compiler may be given the engine's operators: 2.11 finds wrong gradients of an
 index that is written to."""
 
 _COMPILED = Refusal("torch.compile or torch.export")
-_NOT_COMPILED = Refusal("not compiled by torch.compile")
+_NOT_COMPILED = Refusal("not compiled by torch.compile", inapplicable=True)
 _EXPORTED = Refusal("torch.export")
 _OLD_COMPILER = Refusal("the compiler of torch before 2.14")
 _TRACED = Refusal("torch.jit.trace")
 _TRANSFORMED = Refusal("torch.func or forward-mode autograd")
 _MODES = Refusal("a torch function mode or dispatch mode")
 _SUBCLASS = Refusal("a tensor subclass")
-_ON_CPU = Refusal("on a CPU")
+_ON_CPU = Refusal("on a CPU", inapplicable=True)
 _GRADIENT = Refusal("autograd is on")
-_NO_GRADIENT = Refusal("autograd is off")
+_NO_GRADIENT = Refusal("autograd is off", inapplicable=True)
 _AUTOCAST = Refusal("autocast")
 _GLOBAL_HOOK = Refusal("a hook on all modules")
 
@@ -79,9 +79,9 @@ def not_compiled(x: Tensor) -> Refusal | None:
 
 def not_compiled_for_cpu(x: Tensor) -> Refusal | None:
     """`not_compiled`, and refuses any device but the CPU, and any type but float32."""
-    if x.device.type != "cpu":
-        return Refusal(f"on {x.device.type}")
-    return not_float32(x) or not_compiled(x)
+    if refusal := not_compiled(x):
+        return refusal
+    return not_float32(x) if x.device.type == "cpu" else Refusal(f"on {x.device.type}")
 
 
 def not_eager_or_compiled(x: Tensor) -> Refusal | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from hierarch.nn import functional, ops
-from hierarch.nn.ops import Op, Refusal
+from hierarch.engine.seam import Op, Refusal, definition
+from hierarch.engine.table import SEAM
 from hierarch.report.engine import Explanation, Step
+
+UNSEEN = "constant"
+"""An operation that is a step only where the engine takes it over."""
 
 
 def explain(network: nn.Module, images: Tensor) -> Explanation:
@@ -18,33 +23,44 @@ def explain(network: nn.Module, images: Tensor) -> Explanation:
 
     Not to be called while the process runs other networks: their operations would be listed, too.
     """
-    recorder = _Recorder(network)
-    with ops.observed(recorder):
+    recorder = _Recorder(network, asks=SEAM.runner is not definition)
+    with SEAM.running(recorder.runner):
         network(images)
     return Explanation(tuple(recorder.steps.values()))
 
 
 class _Recorder:
-    """Makes each call of an op as `Op.__call__` does, and keeps how."""
+    """Runs each operation as `dispatch` does, or as its definition, and keeps how."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, asks: bool) -> None:
         self.names = {id(module): name for name, module in network.named_modules()}
+        self.asks = asks
+        """Whether ways are asked, or definitions run."""
         self.steps: dict[tuple[str, str, str], Step] = {}
         self._lock = threading.Lock()
         self._inside = threading.local()
 
-    def __call__(self, op: Op[..., Any], args: Any, kwargs: Any) -> Any:
+    def runner(self, op: Op) -> Callable[..., Any]:
+        @functools.wraps(op.definition)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._run(op, args, kwargs)
+
+        return call
+
+    def _run(self, op: Op, args: Any, kwargs: Any) -> Any:
         run, way, refused = op.definition, "definition", []
-        for other in op.ways if ops.is_enabled() else ():
+        for other in op.ways if self.asks else ():
             refusal = other.refuses(*args, **kwargs)
             if refusal is None:
                 run, way = other.run, other.name
                 break
-            refused.append((other.name, self._reason(refusal)))
+            if not refusal.inapplicable:
+                refused.append((other.name, self._reason(refusal)))
         outer = getattr(self._inside, "module", "")
-        self._inside.module = self._module(op, args, outer)
-        if op is not functional.constant or way != "definition":
-            self._add(Step(self._inside.module, op.definition.__name__, way, 1, tuple(refused)))
+        # the module that an operation works for: its first argument, or the one that calls it
+        self._inside.module = self.names.get(id(args[0]), outer)
+        if op.label != UNSEEN or way != "definition":
+            self._add(Step(self._inside.module, op.label, way, 1, tuple(refused)))
         try:
             return run(*args, **kwargs)
         finally:
@@ -56,14 +72,6 @@ class _Recorder:
             known = self.steps.get(key)
             calls = known.calls + 1 if known else 1
             self.steps[key] = Step(*key, calls, known.refused if known else step.refused)
-
-    def _module(self, op: Op[..., Any], args: Any, outer: str) -> str:
-        """The module that an op works for: its first argument, or the one that calls it."""
-        if op is functional.stage:
-            name = self.names.get(id(args[1]))
-            return outer if name is None else name.removesuffix(".blocks")
-        name = self.names.get(id(args[0]))
-        return outer if name is None else name
 
     def _reason(self, refusal: Refusal) -> str:
         if refusal.module is None:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from hierarch.engine.conditions import not_eager_or_compiled
+from hierarch.engine.seam import Refusal
 from hierarch.engine.torch_private import is_known
+from hierarch.nn import functional
 from hierarch.nn.cut import Cut
-from hierarch.nn.functional import constant
-from hierarch.nn.ops import Refusal
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.grid import Pair, tokens
 
 
 def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
@@ -24,7 +24,7 @@ def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
 def run_gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
     batch, *grid, dim = x.shape
     cut = mixer.cut(cast(Pair, tuple(grid)))
-    slots = constant(Cut.slots, cut, batch, device=x.device)
+    slots = functional.constant(Cut.slots, cut, batch, device=x.device)
     size, count = tokens(cut.window), batch * cut.count
     pads = has_padding(cut)
     put, take = (_Put.apply, _Take.apply) if torch.is_grad_enabled() else (_put, _take)

@@ -25,17 +25,17 @@ from hierarch.engine.conditions import (
 )
 from hierarch.engine.onednn import compiled_linear, not_onednn, onednn_linear
 from hierarch.engine.packing import PackedLinear
+from hierarch.engine.seam import Refusal
 from hierarch.engine.training import trained_linear
 from hierarch.nn import functional
 from hierarch.nn.layers import Mlp
-from hierarch.nn.ops import Refusal
 
 
 def refuses_trained(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
     """Takes a trainable `nn.Linear` whose input has a gradient, too."""
     return (
-        not_of_type(layer, nn.Linear)
-        or not_cpu_training(x)
+        not_cpu_training(x)
+        or not_of_type(layer, nn.Linear)
         or (None if layer.weight.requires_grad else Refusal("a frozen weight", layer))
         or not_onednn(x, cast(Tensor, layer.weight))
     )
@@ -59,8 +59,8 @@ def run_onednn(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tenso
 
 def refuses_compiled(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
     return (
-        not_of_type(layer, nn.Linear)
-        or not_compiled_for_cpu(x)
+        not_compiled_for_cpu(x)
+        or not_of_type(layer, nn.Linear)
         or not_onednn(x, cast(Tensor, layer.weight))
     )
 
@@ -70,7 +70,9 @@ def run_compiled(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def refuses_packed(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    return not_of_type(layer, PackedLinear)
+    if type(layer) is not PackedLinear:
+        return Refusal("weights are not packed", layer, inapplicable=True)
+    return changed(layer)
 
 
 def run_packed(layer: PackedLinear, x: Tensor, bias: Tensor | None = None) -> Tensor:

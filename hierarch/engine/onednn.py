@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from hierarch.engine import torch_private
 from hierarch.engine.conditions import autocast, dtype_name
-from hierarch.nn.ops import Refusal
+from hierarch.engine.seam import Refusal
 
 ONEDNN_DTYPES = torch_private.onednn_dtypes()
 
 
 def not_onednn(x: Tensor, weight: Tensor) -> Refusal | None:
     """Refuses tensors that oneDNN does not multiply."""
+    if refusal := autocast():
+        return refusal
     if type(weight) not in (nn.Parameter, Tensor):
         return Refusal(f"a weight of type {type(weight).__name__}")
     if x.dtype != weight.dtype:
         return Refusal(f"{dtype_name(x)} times {dtype_name(weight)}")
     if x.dtype not in ONEDNN_DTYPES:
         return Refusal(f"{dtype_name(x)} on this processor")
-    if x.numel() == 0:
-        return Refusal("no tokens")
-    return autocast()
+    return Refusal("no tokens") if x.numel() == 0 else None
 
 
 def onednn_linear(

@@ -17,7 +17,7 @@ from hierarch.engine.conditions import changed, not_fast_inference
 from hierarch.engine.onednn import ONEDNN_DTYPES, not_onednn, onednn_linear
 from hierarch.nn import init
 from hierarch.nn.layers import per_token
-from hierarch.nn.window_mixer import MaskedWindows
+from hierarch.nn.window_mixer import MaskedWindowMixer
 
 
 @per_token
@@ -114,7 +114,7 @@ def pack(module: nn.Module) -> None:
     until one of their parameters changes. Raises `ValueError`, with none replaced, where oneDNN
     cannot multiply a weight.
     """
-    mixers = (mixer for mixer in module.modules() if isinstance(mixer, MaskedWindows))
+    mixers = (mixer for mixer in module.modules() if isinstance(mixer, MaskedWindowMixer))
     read = {id(weight) for mixer in mixers for weight in mixer.bias_parameters()}
 
     def is_packed(layer: nn.Module) -> bool:

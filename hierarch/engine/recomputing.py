@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from hierarch.engine import training
 from hierarch.engine.conditions import not_cpu_training, not_of_type
 from hierarch.engine.onednn import not_onednn, onednn_linear
+from hierarch.engine.seam import Refusal
 from hierarch.engine.torch_private import softmax_backward
 from hierarch.engine.training import Grads, Sums, by_autograd, frozen
 from hierarch.nn.attention import SelfAttention
 from hierarch.nn.functional import Masks
-from hierarch.nn.ops import Refusal
 
 MAX_RECOMPUTED_ELEMENTS = 1 << 19
 """Numbers of the attention maps that are recomputed at once: 2 MiB in float32."""
@@ -120,7 +120,8 @@ def _back(
     logits = torch.add(mask, apart(torch.bmm(q, k.mT)), alpha=scale)
     attended = torch.softmax(logits, dim=-1).flatten(0, 1)
     of_attended = torch.bmm(back, v.mT)
-    of_logits = softmax_backward(of_attended, attended)
+    # autocast makes the softmax float32
+    of_logits = softmax_backward(of_attended.to(attended.dtype), attended)
     of_mask += apart(of_logits).sum_to_size(of_mask.shape)
     dq, dk, dv = into
     torch.mul(apart(torch.bmm(of_logits, k)), scale, out=dq)
@@ -129,7 +130,7 @@ def _back(
     return attended, v
 
 
-def refuses_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Refusal | None:
+def refuses_attend(layer: SelfAttention, x: Tensor, masks: Masks = ()) -> Refusal | None:
     """Takes self-attention with masks, all of it trained, in training on a CPU."""
     if refusal := not_cpu_training(x):
         return refusal
@@ -145,7 +146,7 @@ def refuses_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Ref
     )
 
 
-def run_self_attention(layer: SelfAttention, x: Tensor, masks: Masks) -> Tensor:
+def run_attend(layer: SelfAttention, x: Tensor, masks: Masks = ()) -> Tensor:
     counts, added = zip(*masks, strict=True)
     weights = (layer.qkv.weight, layer.qkv.bias, layer.proj.weight, layer.proj.bias)
     out: Tensor = _SelfAttention.apply(x, layer.num_heads, counts, *weights, *added)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, cast
 
@@ -25,12 +25,12 @@ from hierarch.engine.conditions import (
     not_per_token,
 )
 from hierarch.engine.gathering import has_padding, write
+from hierarch.engine.seam import Refusal
 from hierarch.engine.threads import each, threads_for
-from hierarch.nn.block import Block
 from hierarch.nn.cut import Cut, Runs
-from hierarch.nn.ops import Refusal
+from hierarch.nn.stage import Block, Stage
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair, tokens
+from hierarch.spec.grid import Pair, tokens
 
 TileSize = int | Literal["auto"] | None
 """Tokens of a tile, about: what goes through a block together. "auto": `TILE_BYTES` of them. None:
@@ -57,14 +57,12 @@ Order = tuple[Tensor, Runs]
 # when
 
 
-def refuses_stage(
-    downsample: nn.Module, blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor
-) -> Refusal | None:
-    if not isinstance(blocks, nn.ModuleList):
-        return Refusal("gradient checkpointing")
+def refuses_stage(stage: Stage, x: Tensor) -> Refusal | None:
     if refusal := not_cpu_inference(x):
         return refusal
-    return next(filter(None, (changed(block) or _not_streamable(block) for block in blocks)), None)
+    return next(
+        filter(None, (changed(block) or _not_streamable(block) for block in stage.blocks)), None
+    )
 
 
 def refuses_block(block: nn.Module, x: Tensor) -> Refusal | None:
@@ -108,10 +106,11 @@ def set_tile_size(network: nn.Module, size: TileSize) -> None:
 # how
 
 
-def run_stage(downsample: nn.Module, blocks: Iterable[Block], x: Tensor) -> Tensor:
-    tokens = downsample(x)
-    inplace = overwritable(tokens) or not may_alias(tokens, x, downsample)
-    return streamed(list(blocks), tokens, threads=threads_of(x), inplace=inplace)
+def run_stage(stage: Stage, x: Tensor) -> Tensor:
+    tokens = stage.downsample(x)
+    inplace = overwritable(tokens) or not may_alias(tokens, x, stage.downsample)
+    blocks = cast(Sequence[Block], stage.blocks)
+    return streamed(blocks, tokens, threads=threads_of(x), inplace=inplace)
 
 
 def run_block(block: Block, x: Tensor) -> Tensor:

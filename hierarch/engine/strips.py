@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import changed, not_cpu_inference, not_per_token
 from hierarch.engine.linear import not_patches
+from hierarch.engine.seam import Refusal
 from hierarch.engine.streaming import TILE_BYTES, rounded, threads_of, torch_threads_per_tile
 from hierarch.engine.threads import each
 from hierarch.nn.by_rows import ByRows
-from hierarch.nn.ops import Refusal
-from hierarch.spec.base import ceil_div
+from hierarch.spec.grid import ceil_div
 
 
 def refuses_strips(layer: ByRows, x: Tensor) -> Refusal | None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_training, not_of_type
 from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
+from hierarch.engine.seam import Refusal
 from hierarch.nn.layers import Mlp
-from hierarch.nn.ops import Refusal
 
 Grads = tuple[Tensor | None, ...]
 TILE_TOKENS = 1568
@@ -46,7 +46,7 @@ class _Linear(torch.autograd.Function):
 
 def refuses_mlp(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Refusal | None:
     """Takes an `Mlp` of two linear layers, all of it trained, in training on a CPU."""
-    if refusal := not_of_type(mlp, Mlp) or not_cpu_training(x):
+    if refusal := not_cpu_training(x) or not_of_type(mlp, Mlp):
         return refusal
     assert isinstance(mlp, Mlp)
     if refusal := not_of_type(mlp.drop, nn.Dropout):

@@ -11,13 +11,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.nn import functional, init
+from hierarch.nn.attention import relative_position_index
 from hierarch.nn.cut import Cut, Runs, shifted_cut
 from hierarch.nn.padding import symbolic_min
-from hierarch.nn.relative_position import relative_position_index
-from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Flag, Pair, Side, pair, tokens
+from hierarch.nn.window_mixer import MaskedWindowMixer
+from hierarch.spec.base import Flag, Side
+from hierarch.spec.grid import Pair, fit, pair, slots, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import WindowedSpec, fit, slots
+from hierarch.spec.windows import WindowedSpec
 
 HIDDEN = 512
 """Width of the network that makes the position bias, as published."""
@@ -70,7 +71,7 @@ class CosineWindowAttentionSpec(WindowedSpec):
         return CosineWindowAttention(self, dim)
 
 
-class CosineWindowAttention(WindowMixer):
+class CosineWindowAttention(MaskedWindowMixer):
     """(B, H, W, C) -> (B, H, W, C): attention in each window, regular or shifted."""
 
     def __init__(self, spec: CosineWindowAttentionSpec, dim: int) -> None:
@@ -100,7 +101,7 @@ class CosineWindowAttention(WindowMixer):
         return shifted_cut(grid, *fit(grid, window, shift, spec.small_map, minimum=symbolic_min))
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
-        masks = functional.masks(self, cut, windows)
+        masks = self.masks(cut, windows)
         qkv = functional.linear(self.qkv, windows, self._qkv_bias())
         q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.spec.base import Flag, Kernel, Pair, tokens
+from hierarch.spec.base import Flag, Kernel
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 

@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import nn
 
+from hierarch.nn.attention import PositionBias, RelativeSelfAttention
 from hierarch.nn.cut import Cut, Dilated
-from hierarch.nn.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.spec.base import Flag, Pair, Side, ceil_div, pair, tokens
+from hierarch.spec.base import Flag, Side
+from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hierarch.nn.attention import SelfAttention
-from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.base import Flag
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
 

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.nn.attention import SelfAttention
+from hierarch.nn.attention import PositionBias, SelfAttention
 from hierarch.nn.padding import symbolic_min
-from hierarch.nn.relative_position import PositionBias
-from hierarch.spec.base import Flag, Kernel, Pair, tokens
+from hierarch.spec.base import Flag, Kernel
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec
 

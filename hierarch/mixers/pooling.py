@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.spec.base import Kernel, Pair
+from hierarch.spec.base import Kernel
+from hierarch.spec.grid import Pair
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 

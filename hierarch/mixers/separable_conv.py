@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hierarch.mixers.depthwise_conv import DepthwiseConv
 from hierarch.nn import functional, init
 from hierarch.nn.layers import build_activation
-from hierarch.spec.base import Flag, Kernel, Pair, Ratio, tokens
+from hierarch.spec.base import Flag, Kernel, Ratio
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import default, register

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hierarch.nn import init
 from hierarch.nn.layers import build_activation
-from hierarch.spec.base import Pair, Side, pair, tokens
+from hierarch.spec.base import Side
+from hierarch.spec.grid import Pair, pair, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import default, register
@@ -77,12 +78,13 @@ class TokenMlp(nn.Module):
 
     def _resized(self, grid: Pair, columns: Tensor) -> Tensor:
         """(B, C, h*w) -> (B, C, h*w): the same two layers, or one, with weights for this grid."""
-        weight, bias = matrix(self.fc1, like=columns)
+        weight, bias = matrix(self.fc1, tokens(self.grid), like=columns)
         weight = self._resize(weight, grid) * (tokens(self.grid) / tokens(grid))
         if self.fc2 is None:
             return F.linear(columns, *self._resize_outputs(weight, bias, grid))
         columns = self.act(F.linear(columns, weight, bias))
-        return F.linear(columns, *self._resize_outputs(*matrix(self.fc2, like=columns), grid))
+        fc2 = matrix(self.fc2, columns.shape[-1], like=columns)
+        return F.linear(columns, *self._resize_outputs(*fc2, grid))
 
     def _resize_outputs(self, weight: Tensor, bias: Tensor, grid: Pair) -> tuple[Tensor, Tensor]:
         return self._resize(weight.T, grid).T, self._resize(bias[None], grid)[0]
@@ -97,12 +99,11 @@ class TokenMlp(nn.Module):
         return f"grid={self.grid}"
 
 
-def matrix(layer: nn.Linear, *, like: Tensor) -> tuple[Tensor, Tensor]:
+def matrix(layer: nn.Module, in_features: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
     """The weight (out, in) and the bias (out) that a linear layer computes with.
 
     From its outputs, not its parameters: a layer that wraps another one has none of its own.
     """
-    size = layer.in_features
-    unit = torch.eye(size, dtype=like.dtype, device=like.device)
-    outputs = layer(torch.cat([unit, unit.new_zeros(1, size)]))
+    unit = torch.eye(in_features, dtype=like.dtype, device=like.device)
+    outputs = layer(torch.cat([unit, unit.new_zeros(1, in_features)]))
     return (outputs[:-1] - outputs[-1]).T, outputs[-1]

@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
+from hierarch.nn.attention import PositionBias, RelativeSelfAttention
 from hierarch.nn.cut import Cut, shifted_cut
 from hierarch.nn.padding import symbolic_min
-from hierarch.nn.relative_position import PositionBias, RelativeSelfAttention
-from hierarch.spec.base import Flag, Pair, pair, tokens
+from hierarch.spec.base import Flag
+from hierarch.spec.grid import Pair, SmallMap, fit, pair, slots, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import SmallMap, WindowedSpec, fit, slots
+from hierarch.spec.windows import WindowedSpec
 
 
 @register

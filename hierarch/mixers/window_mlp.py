@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from hierarch.nn.cut import Cut, FrontPadded, Runs
 from hierarch.nn.padding import contiguous, symbolic_min
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.base import Pair, ceil_div, pair, tokens
+from hierarch.spec.grid import Pair, SmallMap, ceil_div, fit, pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import SmallMap, WindowedSpec, fit
+from hierarch.spec.windows import WindowedSpec
 
 
 @register

@@ -1,1 +1,1 @@
-"""The network, as in the papers. Nothing here asks how it runs: see `hierarch.nn.ops`."""
+"""The network, as in the papers. Nothing here asks how it runs: see `hierarch.engine`."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, cast
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.nn import functional, init
+from hierarch.nn import init
 from hierarch.nn.head import Head
 from hierarch.nn.layers import build_norm
 from hierarch.nn.position import AbsolutePosition
 from hierarch.nn.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.spec.head import HeadSpec
 from hierarch.spec.load import override
 from hierarch.spec.parts import NormSpec
@@ -71,16 +71,22 @@ class Backbone(nn.Module):
         return Head(self.num_features, head, norm=self._head_norm())
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        _check_images(images, self.spec.stem.in_chans)
-        return functional.batch(self, images)
-
-    def compute(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """What `forward` returns, of images whose shape is checked."""
         if self.spec.head is not None:
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
-        maps = functional.maps(self, images, outputs)
+        maps = self.maps(images, outputs)
         return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
+
+    def maps(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+        """(B, in_chans, H, W) -> {i: (B, H_i, W_i, C_i)}, without the norms of outputs: a fold over
+        the stages, up to the last one wanted. Raises `ValueError` for another shape of images."""
+        check_images(images, self.spec.stem.in_chans)
+        x, kept = self.embed(images), {}
+        for i, stage in enumerate(self.stages[: max(wanted) + 1]):
+            x = stage(x)
+            if i in wanted:
+                kept[i] = x
+        return kept
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, h, w, dim): the tokens that enter the first stage."""
@@ -94,9 +100,8 @@ class Backbone(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
-        _check_images(images, self.spec.stem.in_chans)
         last = len(self.stages) - 1
-        return self._normed(last, functional.maps(self, images, [last])[last])
+        return self._normed(last, self.maps(images, [last])[last])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
@@ -130,8 +135,7 @@ class Backbone(nn.Module):
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
         last = max(wanted) if stop_early else count - 1
-        _check_images(x, self.spec.stem.in_chans)
-        maps = functional.maps(self, x, {*wanted, last})
+        maps = self.maps(x, {*wanted, last})
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
             taken = [_nchw(m) for m in taken]
@@ -205,7 +209,8 @@ def _nchw(x: Tensor) -> Tensor:
     return rearrange(x, "b h w c -> b c h w")
 
 
-def _check_images(images: Tensor, in_chans: int) -> None:
+def check_images(images: Tensor, in_chans: int) -> None:
+    """Raises `ValueError` unless images are (B, in_chans, H, W)."""
     if images.ndim != 4 or images.shape[1] != in_chans:
         raise ValueError(
             f"images should be (batch, {in_chans}, height, width), got {tuple(images.shape)}"

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from hierarch.nn.padding import is_zero
-from hierarch.spec.base import ceil_div
 
 Grid = tuple[int, ...]
 """Tokens along each axis: (H, W) for images."""
@@ -38,10 +37,13 @@ class Axis(ABC):
     size: int
     window: int
 
+    lead = 0
+    """Zeros before it."""
+
     @property
     def count(self) -> int:
         """Number of windows."""
-        return ceil_div(self.size, self.window)
+        return (self.lead + self.size + self.window - 1) // self.window
 
     @property
     def shift(self) -> int:
@@ -52,7 +54,7 @@ class Axis(ABC):
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """(size), twice: the window of each position, and the slot in that window."""
 
-    def kinds(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def ranks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(count), each: the number of windows of earlier kinds, the number of windows of the same
         kind, and the rank among the latter."""
         windows = torch.arange(self.count, device=device)
@@ -89,10 +91,6 @@ class FrontPadded(Axis):
     """With `lead` zeros before it, and padded at its end (Swin-MLP's shift)."""
 
     lead: int = 0
-
-    @property
-    def count(self) -> int:
-        return ceil_div(self.lead + self.size, self.window)
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         return self._split(torch.arange(self.size, device=device) + self.lead)
@@ -138,33 +136,38 @@ class Cut:
 
     def slots(self, batch: int, *, device: torch.device) -> Tensor:
         """(B * tokens): the slot of each token of a batch of grids, where window follows window."""
-        found = [axis.places(device) for axis in self.axes]
-        windows, places = [window for window, _ in found], [place for _, place in found]
+        windows, places = zip(*(axis.places(device) for axis in self.axes), strict=True)
+        ranks = zip(*(axis.ranks(device) for axis in self.axes), strict=True)
         index: Any = (slice(None), *_meshed(windows))
-        slots: Tensor = self._numbers(batch, device)[index] * product(self.window)
+        slots: Tensor = self._numbers(batch, *map(_meshed, ranks))[index] * product(self.window)
         inside = 1
         for axis, place in reversed(list(zip(self.axes, _meshed(places), strict=True))):
             slots = slots + place * inside
             inside = inside * axis.window
         return slots.flatten()
 
-    def _numbers(self, batch: int, device: torch.device) -> Tensor:
+    def _numbers(
+        self, batch: int, earlier: list[Tensor], alike: list[Tensor], rank: list[Tensor]
+    ) -> Tensor:
         """(B, *counts): the number of each window, where kind follows kind."""
-        parts = zip(*(axis.kinds(device) for axis in self.axes), strict=True)
-        earlier, alike, rank = (_meshed(part) for part in parts)
-        number: Tensor = torch.arange(batch, device=device).view(-1, *[1] * len(self.axes))
+        number = torch.arange(batch, device=rank[0].device).view(-1, *[1] * len(self.axes))
         for of_kind, place in zip(alike, rank, strict=True):
             number = number * of_kind + place
+        counts = [axis.count for axis in self.axes]
         for i, before in enumerate(earlier):  # the windows of kinds that first differ at axis i
             same: Any = product(alike[:i])
-            later = product(axis.count for axis in self.axes[i + 1 :])
-            number = number + batch * same * before * later
+            number = number + batch * same * before * product(counts[i + 1 :])
         return number
 
 
 def kinds(shift: Sequence[int]) -> list[Kind]:
     """The kinds of windows of a grid with this shift, in the order of their numbers."""
     return list(itertools.product(*((False,) if is_zero(by) else (False, True) for by in shift)))
+
+
+def kinds_by_axis(shift: Sequence[int]) -> tuple[int, ...]:
+    """The number of kinds of windows along each axis."""
+    return tuple(1 if is_zero(by) else 2 for by in shift)
 
 
 def product(sizes: Iterable[Any]) -> Any:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hierarch.spec.base import Pair, ceil_div
+from hierarch.spec.grid import Pair, ceil_div
 
 
 def is_zero(n: int) -> bool:

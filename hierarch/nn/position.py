@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 
 class AbsolutePosition(nn.Module):

@@ -1,7 +1,8 @@
-"""A stage: a downsampling, then blocks on one grid."""
+"""A stage: a downsampling, then blocks on one grid, each with a step in which tokens are mixed."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal
@@ -9,9 +10,32 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hierarch.nn import functional
 from hierarch.nn.layers import build_norm
 from hierarch.spec.backbone import StagePlan
+from hierarch.spec.parts import MixerSpec
+
+
+class Block(nn.Module):
+    """(B, H, W, C) -> (B, H, W, C): after(x, mixer(before(x))).
+
+    `before` and `after` work on (..., C). If their modules work token by token and the mixer in
+    windows, an engine may take a few windows at a time through the whole block.
+    """
+
+    def __init__(self, stage: StagePlan, mixer: MixerSpec) -> None:
+        super().__init__()
+        self.mixer = mixer.build(stage.dim)
+
+    @abstractmethod
+    def before(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C): the mixer's input."""
+
+    @abstractmethod
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """(..., C), twice -> (..., C): the block's output from its input and the mixer's output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(x, self.mixer(self.before(x)))
 
 
 class Stage(nn.Module):
@@ -37,17 +61,16 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.grad_checkpointing == "stage" and self.training:
-            run = partial(functional.stage, self.downsample, self.blocks)
-            return recomputed(run)(x)
-        return functional.stage(self.downsample, self._blocks(), x)
+        layers: Iterable[Callable[[Tensor], Tensor]] = (self.downsample, *self.blocks)
+        if self.training and self.grad_checkpointing == "stage":
+            layers = [keeping_input(nn.Sequential(self.downsample, *self.blocks))]
+        elif self.training and self.grad_checkpointing == "block":
+            layers = [self.downsample, *map(keeping_input, self.blocks)]
+        for layer in layers:
+            x = layer(x)
+        return x
 
-    def _blocks(self) -> Iterable[Callable[[Tensor], Tensor]]:
-        if self.grad_checkpointing == "block" and self.training:
-            return map(recomputed, self.blocks)
-        return self.blocks
 
-
-def recomputed(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def keeping_input(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The same function, of which only the input is kept for the backward pass."""
     return partial(checkpoint, run, use_reentrant=False)

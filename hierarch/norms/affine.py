@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 

@@ -10,7 +10,8 @@ from einops import rearrange
 from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.base import Flag
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 

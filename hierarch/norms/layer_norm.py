@@ -8,7 +8,8 @@ from pydantic import Field, Strict
 from torch import nn
 
 from hierarch.nn.init import layer_norm
-from hierarch.spec.base import Flag, Pair, tokens
+from hierarch.spec.base import Flag
+from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 

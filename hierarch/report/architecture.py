@@ -7,7 +7,8 @@ from typing import Any
 
 from hierarch.report.formats import Block, Table
 from hierarch.report.tables import giga, shown_size
-from hierarch.spec.base import Pair, plain
+from hierarch.spec.base import plain
+from hierarch.spec.grid import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
 from hierarch.report.tables import Row, shown_size
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 LEGEND = (
     "ms/image: the median over the rounds, over the batch; spread: their interquartile range. "

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Paragraph, Table, Title, draw, markdown
 from hierarch.report.tables import Row, giga, shown_size
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 By = Literal["stage", "part", "operator", "module"]
 Item = tuple[str, int, int | str]

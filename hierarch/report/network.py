@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hierarch.report.cost import HEADINGS, By, Cost, CostReport, Item, breakdown, growth, totals
 from hierarch.report.formats import Table
 from hierarch.report.tables import Row, giga, shown_size
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 Verdict = Literal["linear", "superlinear", "unproven"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hierarch.report.cost import HEADINGS, By, Cost, CostReport, Item, breakdown, growth, totals
 from hierarch.report.formats import Table
 from hierarch.report.tables import Row
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 Row = dict[str, str]
 """Preformatted cells by column."""

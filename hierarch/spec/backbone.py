@@ -7,20 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from hierarch.spec.base import (
-    Depth,
-    Dim,
-    Flag,
-    Name,
-    Pair,
-    Rate,
-    Ratio,
-    Side,
-    Spec,
-    fault,
-    pair,
-    tokens,
-)
+from hierarch.spec.base import Depth, Dim, Flag, Name, Rate, Ratio, Side, Spec, fault
+from hierarch.spec.grid import Pair, pair, tokens
 from hierarch.spec.head import Activation, HeadSpec, Norm
 from hierarch.spec.parts import (
     ActivationSpec,

@@ -7,7 +7,6 @@ or a hostile file ends in a message rather than in an hour of memory allocation.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -25,8 +24,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-Pair = tuple[int, int]
-"""Height, width."""
+from hierarch.spec.grid import Pair
 
 Dim = Annotated[int, Strict(), Field(ge=1, le=16_384)]
 Depth = Annotated[int, Strict(), Field(ge=1, le=256)]
@@ -80,19 +78,6 @@ class Side:
         integer = {"type": "integer", "minimum": self.low, "maximum": self.high}
         pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
         return {"anyOf": [integer, pair]}
-
-
-def pair(value: int | Pair) -> Pair:
-    """An integer stands for both axes."""
-    return (value, value) if isinstance(value, int) else value
-
-
-def ceil_div(n: int, d: int) -> int:
-    return (n + d - 1) // d
-
-
-def tokens(grid: Pair) -> int:
-    return math.prod(grid)
 
 
 def nearest(word: object, known: Iterable[str], *, all_of: Iterable[str] = ()) -> str:

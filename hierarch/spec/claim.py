@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hierarch.spec.backbone import BackboneSpec, StagePlan
-from hierarch.spec.base import Pair, ceil_div, pair, tokens
+from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 
 PARTS = ("downsampling", "norm", "mixer", "mlp")
 """What a stage's cost is made of."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from hierarch.spec.base import Pair, ceil_div
+from hierarch.spec.grid import Pair, ceil_div
 
 Length = Annotated[int, Strict(), Field(ge=1, le=64)]
 """Of a kernel or a stride, along a side."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from hierarch.spec.base import Flag, Pair, Rate, Ratio, Spec
+from hierarch.spec.base import Flag, Rate, Ratio, Spec
+from hierarch.spec.grid import Pair
 from hierarch.spec.parts import ActivationSpec, NormSpec
 from hierarch.spec.registry import PartOf, default
 

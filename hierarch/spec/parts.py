@@ -11,7 +11,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hierarch.spec.base import Pair, Spec
+from hierarch.spec.base import Spec
+from hierarch.spec.grid import Pair
 
 if TYPE_CHECKING:
     from torch import nn

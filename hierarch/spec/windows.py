@@ -1,59 +1,16 @@
-"""Window geometry on integers, and the fields of every mixer that works in windows.
-
-The same few lines serve the claim (with integers) and the modules (with symbolic sizes, when
-torch exports them), so nothing here imports torch.
-"""
+"""The fields of every mixer that has heads, and of every mixer that works in windows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, Strict, model_validator
 
-from hierarch.spec.base import Pair, Side, ceil_div, fault, pair
+from hierarch.spec.base import Side, fault
+from hierarch.spec.grid import Pair, SmallMap, fit, pair
 from hierarch.spec.parts import MixerSpec
-
-SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
-
-
-def fit(
-    grid: Pair,
-    window: Pair,
-    shift: Pair,
-    small_map: SmallMap,
-    *,
-    minimum: Callable[..., Any] = min,
-) -> tuple[Pair, Pair]:
-    """The window and the shift that a grid is really cut with, by one of the published rules.
-
-    `pad` (torchvision): a map smaller than the window is padded to it; an axis that one window
-    covers is not shifted. `pad_shift` (mmdetection, detectron2, Hugging Face's SwinBackbone): as
-    `pad`, but shifted even there. `clamp` (timm): the window shrinks to the map, axis by axis,
-    and that axis is not shifted. `clamp_both` (Microsoft): once the shorter side is covered, the
-    window shrinks to it on both axes and neither is shifted.
-    """
-    if small_map == "pad_shift":
-        return window, shift
-    sides = grid
-    if small_map == "clamp_both":
-        shorter = minimum(*grid)
-        sides = (shorter, shorter)
-    # one window covers the axis: a shift of 0; else there are two or more: min(s, s) = s
-    (h, w), (wh, ww), (sh, sw) = sides, window, shift
-    shift = (
-        minimum(sh, (ceil_div(h, wh) - 1) * sh),
-        minimum(sw, (ceil_div(w, ww) - 1) * sw),
-    )
-    if small_map != "pad":
-        window = (minimum(wh, h), minimum(ww, w))
-    return window, shift
-
-
-def slots(window: Pair, grid: Pair) -> int:
-    """Tokens of a grid once it is padded to whole windows."""
-    return math.prod(ceil_div(n, w) * w for n, w in zip(grid, window, strict=True))
 
 
 class HeadedSpec(MixerSpec):

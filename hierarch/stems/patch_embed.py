@@ -13,7 +13,8 @@ from hierarch.nn.by_rows import ByRows
 from hierarch.nn.layers import build_norm
 from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
-from hierarch.spec.base import Pair, Side, ceil_div, pair, tokens
+from hierarch.spec.base import Side
+from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 from hierarch.spec.parts import NormSpec, StemSpec
 from hierarch.spec.registry import PartOf, register
 

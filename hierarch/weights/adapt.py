@@ -12,7 +12,7 @@ from torch import Tensor
 from hierarch.errors import WeightsError
 from hierarch.report.weights import Resampled
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair, pair
+from hierarch.spec.grid import Pair, pair
 from hierarch.spec.windows import WindowedSpec
 
 TABLE = ".mixer.relative_position_bias_table"

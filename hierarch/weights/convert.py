@@ -13,7 +13,7 @@ from hierarch.building import build
 from hierarch.errors import WeightsError
 from hierarch.report.weights import ConversionReport
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import Source as SpecSource
 from hierarch.spec.load import load
 from hierarch.weights.adapt import check_numbers, is_shaped

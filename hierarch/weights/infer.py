@@ -13,7 +13,7 @@ from hierarch.building import Backbone, build
 from hierarch.errors import SpecError, WeightsError
 from hierarch.report.weights import Location, taken
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import load, loads, override, presets
 from hierarch.weights.adapt import is_shaped
 from hierarch.weights.files import Source, read

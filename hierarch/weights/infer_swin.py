@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hierarch.errors import WeightsError
-from hierarch.spec.base import Pair, pair
+from hierarch.spec.grid import Pair, pair
 from hierarch.weights.adapt import POSITION, is_plain
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.windows import SmallMap
+from hierarch.spec.grid import SmallMap
 from hierarch.weights.names import Conversion, Row, from_ours
 
 Buffers = dict[str, Tensor]

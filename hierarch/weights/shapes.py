@@ -8,7 +8,7 @@ import torch
 
 from hierarch.errors import WeightsError
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair
+from hierarch.spec.grid import Pair
 
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 

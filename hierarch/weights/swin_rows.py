@@ -9,7 +9,7 @@ from torch import Tensor
 from hierarch.mixers.cosine_window_attention import CosineWindowAttentionSpec, log_offsets
 from hierarch.mixers.window_attention import WindowAttentionSpec
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair, pair
+from hierarch.spec.grid import Pair, pair
 
 AttentionSpec = WindowAttentionSpec | CosineWindowAttentionSpec
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from einops import rearrange
 from torch import Tensor
 
-from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import Conversion, row, rows
 from hierarch.weights.registry import register_layout

@@ -7,12 +7,11 @@ from collections.abc import Collection
 
 from hierarch.errors import WeightsError
 from hierarch.mixers.window_attention import WindowAttentionSpec
-from hierarch.nn.relative_position import relative_position_index
-from hierarch.nn.shift_mask import shift_mask
+from hierarch.nn.attention import relative_position_index
+from hierarch.nn.window_mixer import shift_mask
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import Pair, pair
 from hierarch.spec.claim import claim
-from hierarch.spec.windows import fit
+from hierarch.spec.grid import Pair, fit, pair
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import row, rows
 from hierarch.weights.registry import register_layout

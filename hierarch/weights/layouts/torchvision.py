@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from hierarch.nn.relative_position import relative_position_index
+from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import pair
+from hierarch.spec.grid import pair
 from hierarch.weights.layout import WITH_KEY_BIAS, Buffers, Layout
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
