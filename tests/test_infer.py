@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import hierarch
 from hierarch import SpecError, WeightsError
 from hierarch.cli import app
-from hierarch.weights.recognize import WORKED_OUT
+from hierarch.weights.recognize import DERIVED_BUFFERS
 
 
 def same_function(found, wanted, size=64):
@@ -74,7 +74,7 @@ def test_other_families_are_told_by_their_presets(preset):
     inferred = hierarch.infer(state)
     assert [s.depth for s in inferred.spec.stages] == [s["depth"] for s in stages]
     assert inferred.spec.head.num_classes == 7
-    assert "what the weights do not tell is taken from" in inferred.assumed[0]
+    assert "what the weights do not determine is taken from" in inferred.assumed[0]
     same_function(hierarch.from_checkpoint(state), model, 224)
 
 
@@ -85,10 +85,10 @@ def test_two_networks_of_the_same_weights_are_not_guessed():
         hierarch.from_checkpoint(state)
 
 
-def test_a_window_that_weights_do_not_tell_is_asked_for():
+def test_a_window_that_weights_do_not_determine_is_asked_for():
     model = hierarch.build(NETWORKS["swin v2"])
     state = hierarch.export_weights(model, layout="timm")
-    with pytest.raises(WeightsError, match="say which it is with window_size=8"):
+    with pytest.raises(WeightsError, match="give one by window_size=8"):
         hierarch.infer(state)
     assert hierarch.infer(state, window_size=4).spec.mixer[0].window_size == 4
     # its buffers tell
@@ -125,7 +125,7 @@ def test_what_is_assumed_and_what_is_resampled_is_logged(caplog):
     state = hierarch.export_weights(hierarch.build(NETWORKS["swin"]), layout="timm")
     hierarch.from_checkpoint(state)
     [assumed] = caplog.messages
-    assert assumed.endswith("trained at is the least that needs no padding")
+    assert assumed.endswith("the image size is the smallest that needs no padding")
     hierarch.from_checkpoint(state, stem={"type": "patch_embed", "in_chans": 1})
     assert "stem.proj.weight: 8x3x4x4 to 8x1x4x4, summed" in caplog.messages[-1]
 
@@ -150,7 +150,7 @@ def test_every_library_to_every_library(tmp_path, source, target, suffix):
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
     assert (done.source_layout, done.layout, done.tensors) == (source, target, len(wanted))
-    assert all(WORKED_OUT.search(name) for name in done.ignored)
+    assert all(DERIVED_BUFFERS.search(name) for name in done.ignored)
 
 
 def run(*arguments):
@@ -182,10 +182,10 @@ def test_the_command_line(tmp_path, checkpoint):
     ("options", "message"),
     [
         (["--layout", "keras"], "unknown layout 'keras'"),
-        (["--from", "torchvision"], "does not fit|lacks|cannot be told|which layout"),
+        (["--from", "torchvision"], "does not fit|lacks|determine|which layout"),
         (["--layout", "mmdetection"], "mmdetection:swin has no name for weights"),
         (["--window-size", "x"], "--window-size 'x': write it as 8"),
-        (["--spec", "swin_small"], "is no whole swin_small: missing"),
+        (["--spec", "swin_small"], "is no complete swin_small: missing"),
     ],
 )
 def test_mistakes_leave_what_was_there(tmp_path, checkpoint, options, message):
@@ -204,7 +204,7 @@ def test_an_incomplete_checkpoint_is_not_converted(tmp_path, checkpoint):
     state = torch.load(checkpoint)
     del state["layers.1.blocks.1.norm2.bias"]
     with pytest.raises(
-        WeightsError, match=r"no whole .*: missing 1 \(stages.1.blocks.1.norm2.bias"
+        WeightsError, match=r"no complete .*: missing 1 \(stages.1.blocks.1.norm2.bias"
     ):
         hierarch.convert_weights(state, tmp_path / "out.pth", layout="timm")
     with pytest.raises(WeightsError, match=r"should end in .safetensors, .pth, .pt or .bin"):
@@ -216,17 +216,17 @@ def rectangular(network):
     return network | {"mixer": cycle}
 
 
-UNTOLD = {
+UNDETERMINED = {
     "swin v2": NETWORKS["swin v2"],
     "windows of no square": rectangular(NETWORKS["swin"]),
     "two presets": hierarch.load("poolformer_v2_s12").to_data(),
 }
-"""Networks whose spec timm's weights do not tell, though nothing of it is missing."""
+"""Networks whose spec timm's weights do not determine, though none is missing."""
 
 
-@pytest.mark.parametrize("case", UNTOLD)
-def test_an_untold_network_is_converted_whole_or_not_at_all(tmp_path, case):
-    model = perturb(hierarch.build(UNTOLD[case]))
+@pytest.mark.parametrize("case", UNDETERMINED)
+def test_an_undetermined_network_is_converted_whole_or_not_at_all(tmp_path, case):
+    model = perturb(hierarch.build(UNDETERMINED[case]))
     state = hierarch.export_weights(model, layout="timm")
     out = tmp_path / "out.pth"
     assert hierarch.convert_weights(state, out, layout="hierarch").spec is None

@@ -15,8 +15,8 @@ from test_swin_mlp_parity import GOLDEN
 from torch import nn
 
 import hierarch
-from hierarch.weights.layouts import LAYOUTS
 from hierarch.weights.names import Template, from_ours, from_theirs
+from hierarch.weights.registry import get_layouts
 
 NETWORKS = {
     "swin": tiny(input_size=64, head={"num_classes": 5}),
@@ -69,7 +69,7 @@ def test_own_to_theirs_to_own_is_the_identity(network, library):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_who_has_no_names_says_so(network):
     model = hierarch.build(NETWORKS[network])
-    for library in {layout.library for layout in LAYOUTS} - {*HOLD[network], "hierarch"}:
+    for library in {layout.library for layout in get_layouts()} - {*HOLD[network], "hierarch"}:
         with pytest.raises(hierarch.WeightsError, match=f"{library}:.* has no name for weights"):
             hierarch.export_weights(model, layout=library)
 
@@ -80,7 +80,7 @@ TOLD_APART = [
 ]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", get_layouts(), ids=lambda layout: layout.name)
 def test_a_table_says_the_same_from_both_sides(layout):
     read = 0
     for name in TOLD_APART:

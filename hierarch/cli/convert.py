@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hierarch.cli.common import Format, format_option, write_json, write_rows
+from hierarch.cli.common import Format, format_option, save, write
 from hierarch.errors import SpecError, WeightsError
+from hierarch.weights.registry import libraries
 
 
 def convert(
@@ -17,25 +18,29 @@ def convert(
         Path, typer.Argument(metavar="OUT", help="What to write: .safetensors, .pth, .pt or .bin.")
     ],
     layout: Annotated[
-        str,
-        typer.Option(
-            "--layout",
-            help="hierarch, official, timm, torchvision, huggingface or mmdetection.",
-        ),
+        str, typer.Option("--layout", help=f"The layout of OUT: {', '.join(libraries())}.")
     ] = "hierarch",
     source_layout: Annotated[
-        str, typer.Option("--from", help="The layout of IN; told from its keys by default.")
+        str, typer.Option("--from", help="The layout of IN; recognized by default.")
     ] = "auto",
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="The entry of IN that holds the network: teacher, state_dict."),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", help="What stands before its names in IN: module.backbone."),
+    ] = None,
     spec: Annotated[
         str | None,
-        typer.Option("--spec", metavar="SPEC", help="The network; worked out by default."),
+        typer.Option("--spec", metavar="SPEC", help="The network; inferred by default."),
     ] = None,
     window_size: Annotated[
         str | None,
         typer.Option(
             "--window-size",
             metavar="N",
-            help="The window, as 8 or 8x16, for weights that do not tell it (Swin V2).",
+            help="The window, as 8 or 8x16, if the weights do not determine it (Swin V2).",
         ),
     ] = None,
     spec_out: Annotated[
@@ -50,38 +55,24 @@ def convert(
     from hierarch.spec.load import dump
     from hierarch.weights.convert import convert_weights
 
-    done = convert_weights(
+    report = convert_weights(
         source,
         output,
         layout=layout,
         source_layout=source_layout,
+        key=key,
+        prefix=prefix,
         spec=spec,
         window_size=_window(window_size),
     )
     if spec_out is not None:
-        if done.spec is None:
-            raise WeightsError("the network's spec cannot be told from its weights; give --spec")
-        _write_spec(spec_out, dump(done.spec), done.assumed)
-    for sentence in done.assumed:
+        if report.spec is None:
+            raise WeightsError("the weights do not determine the network's spec; give --spec")
+        assumed = "".join(f"# assumed: {sentence}\n" for sentence in report.assumed)
+        save(spec_out, assumed + dump(report.spec))
+    for sentence in report.assumed:
         typer.echo(f"assumed: {sentence}", err=True)
-    row = {
-        "from": done.source_layout,
-        "to": done.layout,
-        "tensors": done.tensors,
-        "bytes": done.bytes,
-        "ignored": list(done.ignored),
-        "assumed": list(done.assumed),
-        "output": str(output),
-    }
-    if format is Format.json:
-        write_json(row)
-        return
-    cells = row | {"ignored": len(done.ignored), "assumed": len(done.assumed)}
-    write_rows([{key: _shown(value) for key, value in cells.items()}], format)
-
-
-def _shown(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    write(report, format)
 
 
 def _window(text: str | None) -> int | tuple[int, int] | None:
@@ -91,13 +82,3 @@ def _window(text: str | None) -> int | tuple[int, int] | None:
     if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and 0 < len(s) < 4 for s in sides):
         raise SpecError(f"--window-size {text[:80]!r}: write it as 8, or as 8x16 (height x width)")
     return int(sides[0]), int(sides[-1])
-
-
-def _write_spec(path: Path, text: str, assumed: tuple[str, ...]) -> None:
-    from hierarch.files import write_text
-
-    comments = "".join(f"# assumed: {sentence}\n" for sentence in assumed)
-    try:
-        write_text(path, comments + text)
-    except OSError as error:
-        raise SpecError(f"cannot be written: {error.strerror}", source=str(path)) from None

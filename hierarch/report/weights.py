@@ -1,28 +1,78 @@
-"""What became of each weight of a checkpoint, as data, and how it is shown."""
+"""The reports on loading and converting a checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
+
+from hierarch.report.formats import Block, Line, Paragraph, Table, draw
+from hierarch.spec.backbone import BackboneSpec
 
 SHOWN = 12
-"""Rows of a table; the rest is counted."""
+"""Items of a list that are shown; the rest is counted."""
+MAX_LENGTH = 100
+"""Characters of an item."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a network's weights stand in a checkpoint."""
+
+    path: tuple[str, ...] = ()
+    """The keys that lead to its state dict; none if the file is the state dict."""
+    prefix: str = ""
+    """What stands before the names of its weights: "module.backbone."."""
+
+    @property
+    def key(self) -> str:
+        """The path as one string: "model.teacher"."""
+        return ".".join(self.path)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The keys of the path, then the modules that the prefix names."""
+        return (*self.path, *self.prefix.split(".")[:-1])
+
+    def to_data(self) -> dict[str, str]:
+        """The options that choose this network."""
+        return {"key": self.key, "prefix": self.prefix}
+
+    def __str__(self) -> str:
+        options = {name: value for name, value in self.to_data().items() if value}
+        shown = options or self.to_data()
+        return " ".join(f"{name}={ascii(value)[:100]}" for name, value in shown.items())
+
+
+def taken(location: Location, candidates: Sequence[Location]) -> str:
+    """Which network of a checkpoint was taken, and which others it holds, in one line."""
+    also = f" (also there: {listing(candidates)})" if candidates else ""
+    return f"taken: {location}{also}"
+
+
+def listing(items: Sequence[object]) -> str:
+    """The first items, escaped to printable characters, and how many more there are."""
+    more = [f"and {len(items) - SHOWN:,} more"] if len(items) > SHOWN else []
+    return ", ".join([*(ascii(str(item))[1:-1][:MAX_LENGTH] for item in items[:SHOWN]), *more])
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A weight that was made to fit."""
+    """A weight whose shape was changed to the model's."""
 
     name: str
-    """Ours."""
+    """Its name in the model."""
     found: tuple[int, ...]
     """Its shape in the checkpoint."""
     needed: tuple[int, ...]
     """Its shape in the model."""
     how: str
+
+    def to_data(self) -> dict[str, Any]:
+        """Its fields, shapes as lists."""
+        return asdict(self) | {"found": list(self.found), "needed": list(self.needed)}
 
     def __str__(self) -> str:
         found, needed = ("x".join(map(str, shape)) for shape in (self.found, self.needed))
@@ -31,39 +81,129 @@ class Resampled:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each weight."""
+    """How each weight of a model and of a checkpoint was treated by `load_weights`."""
 
     layout: str
-    """Whose names the checkpoint has: "timm"."""
+    """The library whose names the checkpoint has: "timm"."""
     network: str
     """Which of that library's networks it is: "swin"."""
+    location: Location
+    """Where in the checkpoint the network was found."""
+    candidates: tuple[Location, ...]
+    """Where other networks stand in the checkpoint."""
     loaded: tuple[str, ...]
-    """Our names of the weights that were read, those that were resampled among them."""
+    """The model's names of the weights that were read, the resampled ones among them."""
     resampled: tuple[Resampled, ...] = ()
-    """Those of them that had to be made to fit."""
+    """The weights whose shape was changed to the model's."""
     initialized: tuple[str, ...] = ()
-    """Our names of what the checkpoint does not have, and that stayed as it was: norms of outputs,
-    and the head where a new one was asked for."""
+    """The model's names of weights that the checkpoint lacks and that were left unchanged: norms
+    of outputs, and the head if `new_head` was given."""
     ignored: tuple[str, ...] = ()
-    """The checkpoint's names of what was not used: buffers that can be worked out, other networks'
-    weights, a head that the model does not have, stages after its last output; and what stands
-    beside the weights, such as an optimizer's state."""
+    """The checkpoint's names of what was not used: buffers that follow from the spec, other
+    networks' weights, a head that the model lacks, stages after its last output, an optimizer's
+    state."""
     dtypes: tuple[str, ...] = ()
-    """The types of numbers that were read, where they are not the model's."""
+    """The dtypes in the checkpoint that are not the model's."""
 
-    def __rich__(self) -> RenderableType:
-        table = Table("what", "weights", "which", box=None, pad_edge=False)
-        rows = {
-            "loaded": self.loaded,
-            "resampled": tuple(map(str, self.resampled)),
+    def to_data(self) -> dict[str, Any]:
+        """Every field; the location as `key` and `prefix`."""
+        return {
+            "layout": self.layout,
+            "network": self.network,
+            **self.location.to_data(),
+            "candidates": [location.to_data() for location in self.candidates],
+            "loaded": list(self.loaded),
+            "resampled": [change.to_data() for change in self.resampled],
+            "initialized": list(self.initialized),
+            "ignored": list(self.ignored),
+            "dtypes": list(self.dtypes),
+        }
+
+    def records(self) -> list[dict[str, str]]:
+        """One record per weight, in the model or in the checkpoint, and how it was treated."""
+        changes = {change.name: change.how for change in self.resampled}
+        loaded = [(name, "loaded", changes.get(name, "")) for name in self.loaded]
+        others = [(name, "initialized", "") for name in self.initialized]
+        others += [(name, "ignored", "") for name in self.ignored]
+        return [
+            {"name": name, "treatment": treatment, "resampled": how}
+            for name, treatment, how in (*loaded, *others)
+        ]
+
+    def blocks(self) -> list[Block]:
+        """The layout, where the network was found, and a paragraph per treatment."""
+        treatments = {
+            "resampled": self.resampled,
             "initialized": self.initialized,
             "ignored": self.ignored,
             "converted from": self.dtypes,
         }
-        for what, names in rows.items():
-            few = names if what != "loaded" else ()
-            more = [f"... and {len(few) - SHOWN} more"] if len(few) > SHOWN else []
-            shown = [ascii(name)[1:-1][:100] for name in few[:SHOWN]]
-            if names:
-                table.add_row(what, f"{len(names):,}", Text("\n".join([*shown, *more])))
-        return Group(Text(f"layout: {self.layout}, {self.network}"), table)
+        return [
+            Line(f"layout: {self.layout}, {self.network}"),
+            Line(taken(self.location, self.candidates)),
+            Line(f"loaded: {len(self.loaded):,} weights"),
+            *(
+                Paragraph(f"{len(items):,} ({listing(items)})", lead=treatment)
+                for treatment, items in treatments.items()
+                if items
+            ),
+        ]
+
+    def __rich__(self) -> RenderableType:
+        return draw(self.blocks())
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert_weights` read and wrote."""
+
+    source_layout: str
+    """The library whose names the source has."""
+    layout: str
+    """The library whose names were written."""
+    output: str
+    """The path of the file that was written."""
+    tensors: int
+    """The number of tensors written, buffers among them."""
+    bytes: int
+    ignored: tuple[str, ...]
+    """The source's names of what is no weight of the network."""
+    spec: BackboneSpec | None
+    """None if the weights do not determine it, and the layout does not need it."""
+    assumed: tuple[str, ...]
+    """What the weights do not determine of the spec, and what was assumed, in sentences."""
+    location: Location
+    """Where in the source the network was found."""
+    candidates: tuple[Location, ...]
+    """Where other networks stand in the source."""
+
+    def to_data(self) -> dict[str, Any]:
+        """Every field but the spec; the location as `key` and `prefix`."""
+        return {
+            "from": self.source_layout,
+            "to": self.layout,
+            **self.location.to_data(),
+            "candidates": [location.to_data() for location in self.candidates],
+            "tensors": self.tensors,
+            "bytes": self.bytes,
+            "ignored": list(self.ignored),
+            "assumed": list(self.assumed),
+            "output": self.output,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record, with the lengths of lists in place of the lists."""
+        data = self.to_data()
+        return [{k: len(v) if isinstance(v, list) else v for k, v in data.items()}]
+
+    def blocks(self) -> list[Block]:
+        """The numbers in one table, and where the network was found."""
+        columns = ("from", "to", "tensors", "bytes", "ignored", "assumed")
+        [record] = self.records()
+        cells = ((column, record[column]) for column in columns)
+        row = {name: f"{cell:,}" if isinstance(cell, int) else cell for name, cell in cells}
+        return [
+            Table([row]),
+            Line(taken(self.location, self.candidates)),
+            Line(f"written: {listing([self.output])}"),
+        ]

@@ -1,4 +1,4 @@
-"""Weights made to fit another window, another resolution, another number of image channels."""
+"""Resampling of weights to another window, resolution, or number of image channels."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ STEM = "stem.proj.weight"
 def adapt(
     name: str, tensor: Tensor, like: Tensor, spec: BackboneSpec
 ) -> tuple[Tensor, Resampled | None]:
-    """The tensor in the shape of our weight `like`, and what had to be done to it.
+    """The tensor resampled to the shape of our weight `like`, and how; None if it had that shape.
 
-    Raises `WeightsError` for a shape that nothing published fits to the other.
+    Raises `WeightsError` if no published method resamples the one shape to the other.
     """
     check_numbers(name, tensor)
     if tensor.shape == like.shape:
         return tensor, None
-    found, how = tuple(tensor.shape), ""
-    match found:
+    given, how = tuple(tensor.shape), ""
+    match given:
         case shape if 0 in shape:
             pass
-        case (1, *_, dim) if name == POSITION and len(found) in (3, 4) and dim == like.shape[-1]:
+        case (1, *_, dim) if name == POSITION and len(given) in (3, 4) and dim == like.shape[-1]:
             tensor, how = _position(tensor, like)
         case (_, heads) if name.endswith(TABLE) and heads == like.shape[1]:
             tensor, how = _table(name, tensor, _window(name, spec))
         case (dim, _, _, _) if name == STEM and dim == like.shape[0]:
             tensor, how = _channels(tensor, like.shape[1])
     if tensor.shape != like.shape:
-        raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {found}")
-    return tensor, Resampled(name, found, tuple(like.shape), how) if how else None
+        raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {given}")
+    return tensor, Resampled(name, given, tuple(like.shape), how) if how else None
 
 
 def is_shaped(name: str, shape: torch.Size, like: Tensor) -> bool:
-    """Whether a weight has our shape as it is; a position embedding may lie flat."""
+    """True if a weight has our shape. A position embedding may also be (1, h*w, C)."""
     flat = name == POSITION and len(shape) == 3 and shape[::2] == like.shape[::3]
     return shape == like.shape or (flat and shape.numel() == like.numel())
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether the numbers are there, one by one: neither sparse nor on the meta device."""
+    """True if the tensor is dense and has data: neither sparse nor on the meta device."""
     return tensor.layout is torch.strided and not tensor.is_meta
 
 
 def check_numbers(name: str, tensor: Tensor) -> None:
-    """Raise `WeightsError` for what is no plain tensor of floating-point numbers."""
+    """Raise `WeightsError` unless the tensor is dense, has data, and is of floating point."""
     if not is_plain(tensor):
         kind = "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
         raise WeightsError(f"{name} should be a plain tensor, got a {kind} one")
@@ -67,7 +67,7 @@ def check_numbers(name: str, tensor: Tensor) -> None:
 
 
 def _position(tensor: Tensor, like: Tensor) -> tuple[Tensor, str]:
-    """(1, h*w, C) or (1, h, w, C), a square where it lies flat, to the model's grid."""
+    """(1, h*w, C) of a square grid, or (1, h, w, C) -> the shape of `like`, and how."""
     if tensor.ndim == 3 and tensor.numel() == like.numel():
         return tensor.view(like.shape), ""
     if tensor.ndim == 3:
@@ -89,7 +89,10 @@ def _window(name: str, spec: BackboneSpec) -> Pair:
 
 
 def _table(name: str, tensor: Tensor, window: Pair) -> tuple[Tensor, str]:
-    """((2w-1)², heads) of a square window to another one, as Microsoft's code does it."""
+    """((2w-1)², heads) of a square window -> the table of another window, and how.
+
+    Bicubic on the grid of offsets, as in microsoft/Swin-Transformer's utils.py.
+    """
     side = math.isqrt(len(tensor))
     if side**2 != len(tensor) or side % 2 == 0:
         raise WeightsError(
@@ -107,10 +110,13 @@ def _bicubic(image: Tensor, size: Pair) -> Tensor:
 
 
 def _channels(tensor: Tensor, in_chans: int) -> tuple[Tensor, str]:
-    """Fewer image channels to one: their sum. Otherwise repeated, and scaled to keep the sum."""
-    had = tensor.shape[1]
+    """(C, channels, h, w) -> (C, in_chans, h, w), and how: summed to one channel, else repeated.
+
+    Repeated channels are scaled by channels / in_chans, as in timm's adapt_input_conv.
+    """
+    channels = tensor.shape[1]
     if in_chans == 1:
         return tensor.sum(dim=1, keepdim=True), "summed over the image's channels"
-    times = -(-in_chans // had)
-    repeated = tensor.repeat(1, times, 1, 1)[:, :in_chans] * (had / in_chans)
+    times = -(-in_chans // channels)
+    repeated = tensor.repeat(1, times, 1, 1)[:, :in_chans] * (channels / in_chans)
     return repeated, "the image's channels repeated, and scaled"

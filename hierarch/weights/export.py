@@ -1,4 +1,4 @@
-"""Writing a model's weights under another library's names."""
+"""Saving a model's weights under another library's names."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from hierarch.errors import WeightsError
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import dump
 from hierarch.weights.files import listed, write
-from hierarch.weights.layouts import LAYOUTS, LIBRARIES, OWN, Layout
-from hierarch.weights.layouts.base import no_buffers
+from hierarch.weights.layout import Layout, no_buffers
 from hierarch.weights.names import Link, from_ours
+from hierarch.weights.registry import get_layouts
+
+OWN = "hierarch"
+"""The library's own layout."""
 
 
 def export_weights(
-    model: Backbone, path: str | os.PathLike[str] | None = None, *, layout: str = "hierarch"
+    model: Backbone, path: str | os.PathLike[str] | None = None, *, layout: str = OWN
 ) -> dict[str, Tensor]:
-    """The model's weights as another library's own state dict, buffers included; written to a
-    file (.safetensors, .pth, .pt, .bin) if there is a path.
+    """The model's weights as another library's state dict, buffers included.
 
-    `layout` is "timm", "torchvision", "huggingface", "official", "mmdetection", or the library's
-    own, "hierarch", which keeps the spec in the metadata of a .safetensors. Raises `WeightsError`
-    for a network that the layout has no names for, and for a file that cannot be written.
+    They are also written to `path` (.safetensors, .pth, .pt, .bin), if there is one. `layout` is a
+    library's name ("timm"); the library's own, "hierarch", keeps the spec in the metadata of a
+    .safetensors.
+
+    Raises `WeightsError` if the layout has no name for one of the model's weights, and if the file
+    cannot be written.
     """
     tensors = renamed(model.state_dict(), model.spec, layout)
     if path is not None:
@@ -39,14 +44,17 @@ def save(
     spec: BackboneSpec | None,
     layout: str,
 ) -> None:
-    """Write what `renamed` made; our own layout keeps the spec beside it."""
-    write(path, tensors, **({"spec": dump(spec)} if spec and layout == OWN.library else {}))
+    """Write the tensors of `renamed`; in our own layout, the spec becomes metadata."""
+    write(path, tensors, **({"spec": dump(spec)} if spec and layout == OWN else {}))
 
 
 def renamed(
     ours: Mapping[str, Tensor], spec: BackboneSpec | None, library: str
 ) -> dict[str, Tensor]:
-    """Our tensors under a library's names, with the buffers that its own state dict has."""
+    """Our tensors under a library's names, and its buffers if there is a spec.
+
+    Raises `WeightsError` if the library has no name for one of them, or for odd shapes.
+    """
     layout, links = _choose(library, list(ours))
     theirs: dict[str, Tensor] = {}
     for link in links:
@@ -58,25 +66,21 @@ def renamed(
             raise WeightsError(f"{link.theirs[0]} cannot be made of {shapes}") from None
     if spec:
         theirs = layout.buffers(spec) | theirs
-    prefix = layout.prefix(theirs)
-    return {n if n.startswith(layout.outside) else prefix + n: t for n, t in theirs.items()}
+    names = layout.written(theirs)
+    return {names[key]: tensor for key, tensor in theirs.items()}
 
 
 def needs_spec(library: str) -> bool:
-    """Whether a library's state dict holds what the weights alone do not tell."""
-    return any(layout.buffers is not no_buffers for layout in _layouts(library))
-
-
-def _layouts(library: str) -> list[Layout]:
-    known = [layout for layout in LAYOUTS if library in (layout.library, layout.name)]
-    if not known:
-        raise WeightsError(f"unknown layout {library[:80]!r}; known: {', '.join(LIBRARIES)}")
-    return known
+    """True if a library's state dict has buffers that the weights alone do not determine."""
+    return any(layout.buffers is not no_buffers for layout in get_layouts(library))
 
 
 def _choose(library: str, names: list[str]) -> tuple[Layout, list[Link]]:
-    """The library's layout that has a name for each of our weights."""
-    attempts = [(layout, *from_ours(layout.rows, names)) for layout in _layouts(library)]
+    """The library's layout that has names for all of our weights, and the links.
+
+    Raises `WeightsError`, with the weights that the best layout has no names for.
+    """
+    attempts = [(layout, *from_ours(layout.rows, names)) for layout in get_layouts(library)]
     layout, links, unknown = min(attempts, key=lambda attempt: len(attempt[2]))
     unknown += [name for link in links for name in link.ours if name not in names]
     if unknown:

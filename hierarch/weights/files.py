@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,40 +15,40 @@ from torch import Tensor
 
 from hierarch.errors import WeightsError
 from hierarch.files import writing
+from hierarch.weights.pickles import first_line, read_pickle
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
-CONTAINERS = ("model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema", "module")
-"""Under which of its keys a checkpoint may hold the weights; the first one that it has is taken."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+"""Of the files that are written. Any file is read: as .safetensors by its suffix, else a pickle."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors, still in the file where it can be mapped into memory."""
+    """The content of a file. Tensors are mapped from the file rather than read, if possible."""
 
-    tensors: dict[str, Tensor]
+    entries: Mapping[Any, Any]
+    """A state dict, or nested mappings of which some are state dicts."""
     name: str = ""
     """The file's name without its suffix."""
-    metadata: dict[str, str] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
-    """What else the file holds under keys of its own."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(source: Source) -> Checkpoint:
-    """A state dict, or a file of one (.safetensors, .pth, .pt, .bin), without its wrapping.
+    """Read a file (.safetensors; .pth, .pt, .bin, .ckpt, .pkl and other pickles), or a mapping.
 
-    Raises `WeightsError` for a file that cannot be read, that holds no named tensors, or that
-    could run code.
+    Raises `WeightsError` for a file that cannot be read, that holds no mapping, or that could run
+    code.
     """
     if isinstance(source, Mapping):
-        return _unwrapped(dict(source))
+        return Checkpoint(source)
     path = Path(source)
     if path.suffix == ".safetensors":
         return _safetensors(path)
-    found = _pickle(path)
+    found = read_pickle(path)
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path}: holds a {type(found).__name__}, not a state dict")
-    return _unwrapped(dict(found), name=path.stem)
+    return Checkpoint(found, path.stem)
 
 
 def _safetensors(path: Path) -> Checkpoint:
@@ -58,45 +57,8 @@ def _safetensors(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except Exception as error:
-        raise WeightsError(f"{path}: cannot be read: {_first_line(error)}") from None
-    return _unwrapped(tensors, name=path.stem, metadata=metadata)
-
-
-def _pickle(path: Path) -> Any:
-    for mmap in (True, False):
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-        except pickle.UnpicklingError:
-            raise WeightsError(
-                f"{path}: is no plain checkpoint: it is damaged, or holds something other than "
-                "tensors, which could run code when read"
-            ) from None
-        except Exception as error:  # a damaged pickle ends in whatever its operations meet
-            if mmap and "mmap can only be used" in str(error):  # a file of before torch 1.6
-                continue
-            raise WeightsError(f"{path}: cannot be read: {_first_line(error)}") from None
-    raise AssertionError("the second attempt returns or raises")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
-def _unwrapped(
-    given: dict[Any, Any], *, name: str = "", metadata: dict[str, str] | None = None
-) -> Checkpoint:
-    beside: list[str] = []
-    while wrapper := next((c for c in CONTAINERS if isinstance(given.get(c), Mapping)), None):
-        beside += [str(key)[:100] for key in given if key != wrapper]
-        given = dict(given[wrapper])
-    odd = [
-        str(key)
-        for key, value in given.items()
-        if not isinstance(key, str) or not isinstance(value, Tensor)
-    ]
-    if odd or not given:
-        raise WeightsError(f"not a state dict: {listed('no named tensors', odd) or 'it is empty'}")
-    return Checkpoint(given, name, metadata or {}, tuple(beside))
+        raise WeightsError(f"{path}: cannot be read: {first_line(error)}") from None
+    return Checkpoint(tensors, path.stem, metadata)
 
 
 def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], **metadata: str) -> None:
@@ -105,37 +67,41 @@ def write(path: str | os.PathLike[str], tensors: dict[str, Tensor], **metadata: 
     Raises `WeightsError` for another suffix, and where the file cannot be written.
     """
     target = Path(path)
-    if target.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+    if target.suffix not in SUFFIXES:
         raise WeightsError(f"{target}: should end in .safetensors, .pth, .pt or .bin")
     try:
         with writing(target) as temporary:
             if target.suffix == ".safetensors":
-                save_file(_apart(tensors), temporary, metadata={"format": "pt", **metadata})
+                save_file(
+                    _without_overlaps(tensors), temporary, metadata={"format": "pt", **metadata}
+                )
             else:
-                torch.save({name: _alone(tensor) for name, tensor in tensors.items()}, temporary)
+                torch.save({name: _compact(tensor) for name, tensor in tensors.items()}, temporary)
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with no memory in common, which a .safetensors does not allow."""
-    apart, end = {}, 0
+def _without_overlaps(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, copied where two share memory, which a .safetensors does not allow."""
+    separate, end = {}, 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_ptr()):
         start = tensor.data_ptr()
-        solid = tensor.contiguous()
-        apart[name] = solid.clone() if start < end and solid.data_ptr() == start else solid
+        contiguous = tensor.contiguous()
+        separate[name] = (
+            contiguous.clone() if start < end and contiguous.data_ptr() == start else contiguous
+        )
         end = max(end, start + tensor.nbytes)
-    return apart
+    return separate
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """A tensor that shares its memory with no other, since a pickle stores all of that memory."""
+def _compact(tensor: Tensor) -> Tensor:
+    """The tensor with a storage of its own size: a pickle would hold all of a larger storage."""
     whole = tensor.untyped_storage().nbytes() == tensor.nbytes and tensor.is_contiguous()
     return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def listed(what: str, names: list[str]) -> str:
-    """A few names and how many there are, in one line; nothing where there is none."""
+    """How many names there are, and the first four: "missing 2 (a, b) "; "" if there are none."""
     if not names:
         return ""
     shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:4])

@@ -1,4 +1,4 @@
-"""The spec of a network, worked out from its weights."""
+"""Inferring the spec of a network from its weights."""
 
 from __future__ import annotations
 
@@ -11,65 +11,90 @@ from torch import Tensor
 
 from hierarch.building import Backbone, build
 from hierarch.errors import SpecError, WeightsError
+from hierarch.report.weights import Location, taken
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
 from hierarch.spec.load import load, loads, override, presets
 from hierarch.weights.adapt import is_shaped
-from hierarch.weights.files import Checkpoint, Source, read
-from hierarch.weights.load import load_weights
+from hierarch.weights.files import Source, read
+from hierarch.weights.infer_swin import SwinShapes
+from hierarch.weights.load import load_recognized
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized, recognize
-from hierarch.weights.shapes import Shapes, Untold
-from hierarch.weights.swin import SwinShapes
+from hierarch.weights.shapes import Shapes, Undetermined
 
 LOGGER = logging.getLogger("hierarch")
 
 
 @dataclass(frozen=True)
 class Inferred:
-    """A spec worked out from a checkpoint."""
+    """The spec of a checkpoint's network, inferred from its weights."""
 
     spec: BackboneSpec
     layout: str
+    """The library whose names the checkpoint has."""
     assumed: tuple[str, ...]
-    """What weights do not tell, and what was taken for it, in sentences."""
+    """What the weights do not determine, and what was assumed, in sentences."""
+    location: Location
+    """Where in the checkpoint the network was found."""
+    candidates: tuple[Location, ...]
+    """Where other networks stand in the checkpoint."""
 
 
 def infer(
-    source: Source, *, layout: str = "auto", window_size: int | Pair | None = None
+    source: Source,
+    *,
+    layout: str = "auto",
+    key: str | None = None,
+    prefix: str | None = None,
+    window_size: int | Pair | None = None,
 ) -> Inferred:
-    """The spec of the network whose weights these are.
+    """Infer the spec of a checkpoint's network from the names and shapes of its weights.
 
-    Swin, Swin V2 and Swin-MLP of any widths, depths, heads and windows; of the other families,
-    what differs from a preset in widths, depths and classes. `window_size` is for checkpoints that
-    do not tell it: Swin V2's hold nothing of its size in timm and transformers. Raises
-    `WeightsError` where something cannot be told.
+    Swin, Swin V2 and Swin-MLP may have any widths, depths, heads and windows. The other families
+    may differ from a preset in widths, depths and classes. `window_size` is for checkpoints that
+    do not determine it, such as Swin V2's in timm and transformers. `layout`, `key` and `prefix`
+    choose a network in the checkpoint, as in `load_weights`.
+
+    Raises `WeightsError` if the checkpoint cannot be read or is not recognized, and if its weights
+    do not determine the spec.
     """
-    checkpoint = read(source)
-    return infer_from(checkpoint, recognize(checkpoint.tensors, layout), window_size)
+    return infer_from(recognize(read(source), layout, key=key, prefix=prefix), window_size)
 
 
-def infer_from(
-    checkpoint: Checkpoint, found: Recognized, window_size: int | Pair | None
-) -> Inferred:
-    """As `infer`, of a checkpoint that is already read."""
-    if "spec" in checkpoint.metadata:
-        spec = loads(checkpoint.metadata["spec"], source="the checkpoint's own spec")
-        return Inferred(spec, found.layout.library, ())
-    shapes = Shapes({name: tensor.shape for name, tensor in found.ours().items()})
-    swin = SwinShapes(found, shapes, window_size)
+def infer_from(recognized: Recognized, window_size: int | Pair | None) -> Inferred:
+    """Infer the spec of a checkpoint that has been read; see `infer`."""
+    if "spec" in recognized.metadata:
+        spec = loads(recognized.metadata["spec"], source="the checkpoint's own spec")
+        assumed: list[str] = []
+    else:
+        spec, assumed = _from_shapes(recognized, window_size)
+    return Inferred(
+        spec,
+        recognized.layout.library,
+        tuple(assumed),
+        recognized.location,
+        recognized.candidates,
+    )
+
+
+def _from_shapes(
+    recognized: Recognized, window_size: int | Pair | None
+) -> tuple[BackboneSpec, list[str]]:
+    shapes = Shapes({name: tensor.shape for name, tensor in recognized.ours().items()})
+    swin = SwinShapes(recognized, shapes, window_size)
     if swin.is_swin():
         data, assumed = swin.spec(), swin.assumed
     else:
-        data, assumed = _like_a_preset(found, shapes)
-    own = checkpoint.name if checkpoint.name.isprintable() else ""
-    data["name"] = own[:200] or data.get("name", "backbone")
+        data, assumed = _like_a_preset(recognized, shapes)
+    name = recognized.name if recognized.name.isprintable() else ""
+    data["name"] = name[:200] or data.get("name", "backbone")
     try:
-        return Inferred(load(data), found.layout.library, tuple(assumed))
+        return load(data), assumed
     except SpecError as error:
         first, *more = error.problems
         raise WeightsError(
-            f"the weights belong to no network that a spec can say: {first}"
+            f"no spec describes a network with these weights: {first}"
             + (f", and {len(more)} more" if more else "")
         ) from None
 
@@ -78,31 +103,41 @@ def from_checkpoint(
     source: Source,
     *,
     layout: str = "auto",
+    key: str | None = None,
+    prefix: str | None = None,
     window_size: int | Pair | None = None,
     **overrides: Any,
 ) -> Backbone:
-    """Build the network whose weights these are, and load them; in eval mode.
+    """Build the network of a checkpoint and load its weights; in eval mode.
 
     Keywords override fields of the spec, as in `build`: `head=None` for a feature extractor. What
-    is assumed where the weights do not tell, and what an override makes `load_weights` resample,
-    is logged as a warning (of the logger "hierarch"). Raises `WeightsError`, as `infer` and
-    `load_weights` do, and `SpecError` for an override that is none.
+    `infer` assumes, what an override makes `load_weights` resample, and which of several networks
+    was taken, is logged as a warning by the logger "hierarch". `layout`, `key` and `prefix` choose
+    a network in the checkpoint, as in `load_weights`.
+
+    Raises `WeightsError`, as `infer` and `load_weights` do, and `SpecError` for an unknown
+    override.
     """
-    inferred = infer(source, layout=layout, window_size=window_size)
+    recognized = recognize(read(source), layout, key=key, prefix=prefix)
+    inferred = infer_from(recognized, window_size)
     model = build(override(inferred.spec, overrides))
-    report = load_weights(model, source, layout=inferred.layout)
+    report = load_recognized(model, recognized)
     if report.resampled and not overrides:
         raise WeightsError(
             f"the checkpoint's blocks differ from each other: {report.resampled[0]} was needed; "
             "build the model from a spec, and read the checkpoint with load_weights"
         )
-    for sentence in (*inferred.assumed, *report.resampled):
+    choice = [taken(inferred.location, inferred.candidates)] if inferred.candidates else []
+    for sentence in (*inferred.assumed, *report.resampled, *choice):
         LOGGER.warning("%s: %s", inferred.spec.name, sentence)
     return model.eval()
 
 
-def _like_a_preset(found: Recognized, shapes: Shapes) -> tuple[dict[str, Any], list[str]]:
-    """The preset that has these weights, once its widths, depths and classes are theirs."""
+def _like_a_preset(recognized: Recognized, shapes: Shapes) -> tuple[dict[str, Any], list[str]]:
+    """A preset with the widths, depths and classes of these weights, and what that assumes.
+
+    Raises `Undetermined` unless exactly one preset then has weights of these names and shapes.
+    """
     fitting: dict[BackboneSpec, str] = {}
     for name in presets():
         template = load(name)
@@ -112,30 +147,30 @@ def _like_a_preset(found: Recognized, shapes: Shapes) -> tuple[dict[str, Any], l
             continue
         with torch.device("meta"):
             state = build(spec).state_dict()
-        _, unheld = from_ours(found.layout.rows, state)
-        if not unheld and _alike(state, shapes):
+        _, unmatched = from_ours(recognized.layout.rows, state)
+        if not unmatched and _has_shapes(state, shapes):
             name = name.rpartition("/")[2]
-            fitting.setdefault(_as_it_computes(spec), name)
+            fitting.setdefault(_without_initialization(spec), name)
     if len(fitting) == 1:
         [(spec, name)] = fitting.items()
-        return spec.to_data(), [f"what the weights do not tell is taken from {name}"]
+        return spec.to_data(), [f"what the weights do not determine is taken from {name}"]
     which = f"{' and '.join(fitting.values())} have" if fitting else "no preset has"
-    raise Untold(
-        f"the spec of this {found.layout.name} checkpoint cannot be told: it is no Swin, and "
-        f"{which} weights of these names and shapes; build the model from a spec, and read the "
-        "checkpoint with load_weights",
+    raise Undetermined(
+        f"the weights of this {recognized.layout.name} checkpoint do not determine its spec: it is "
+        f"no Swin, and {which} weights of these names and shapes; build the model from a "
+        "spec, and read the checkpoint with load_weights",
         like=next(iter(fitting), None),
     )
 
 
-def _as_it_computes(spec: BackboneSpec) -> BackboneSpec:
-    """The spec without what presets of one family differ in, and no output depends on."""
+def _without_initialization(spec: BackboneSpec) -> BackboneSpec:
+    """The spec without fields that no output of a loaded network depends on."""
     scale = {"layer_scale": 1.0} if spec.layer_scale else {}
     return override(spec, {"name": "backbone", "drop_path_rate": 0.0, **scale})
 
 
 def _changes(template: BackboneSpec, shapes: Shapes) -> dict[str, Any]:
-    """What of a preset is to be changed for weights of these shapes."""
+    """The overrides that give a preset the widths, depths and classes of these shapes."""
     stages = []
     for i, depth in shapes.depths().items():
         like = template.stages[min(i, len(template.stages) - 1)]
@@ -154,8 +189,8 @@ def _changes(template: BackboneSpec, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def _alike(state: dict[str, Tensor], shapes: Shapes) -> bool:
-    """Whether names and shapes are the same."""
+def _has_shapes(state: dict[str, Tensor], shapes: Shapes) -> bool:
+    """True if a state dict has exactly these names and shapes."""
     if state.keys() != shapes.keys():
         return False
     return all(is_shaped(name, shapes[name], tensor) for name, tensor in state.items())

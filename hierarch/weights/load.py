@@ -1,4 +1,4 @@
-"""Reading a checkpoint into a model: all of it, or none."""
+"""Loading a checkpoint into a model: all of its weights, or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hierarch.spec.head import HeadSpec
 from hierarch.weights.adapt import adapt
 from hierarch.weights.files import Source, listed, read
 from hierarch.weights.names import Link, from_ours, from_theirs
-from hierarch.weights.recognize import WORKED_OUT, Recognized, recognize
+from hierarch.weights.recognize import DERIVED_BUFFERS, Recognized, recognize
 
 OUTPUT_NORM = re.compile(r"stages\.\d+\.norm\.")
 HEAD = re.compile(r"(norm|head)\.")
@@ -23,110 +23,137 @@ CLASSIFIER = re.compile(r"head\.(fc|hidden)\.")
 
 
 def load_weights(
-    model: Backbone, source: Source, *, layout: str = "auto", new_head: bool = False
+    model: Backbone,
+    source: Source,
+    *,
+    layout: str = "auto",
+    key: str | None = None,
+    prefix: str | None = None,
+    new_head: bool = False,
 ) -> LoadReport:
-    """Read weights from a file (.safetensors, .pth, .pt, .bin) or a state dict into a model.
+    """Load the weights of a checkpoint into a model: all of them, or none.
 
-    The layout is told from the keys: "official" (microsoft/Swin-Transformer: Swin, Swin V2 and
-    Swin-MLP), "timm", "torchvision", "huggingface" (transformers), "mmdetection" (and
-    mmsegmentation), or the library's own, "hierarch"; wrappers ("model", "state_dict", "module.",
-    "backbone." and the like) are taken off. A pickle is read without running code.
+    `source` is a state dict, a mapping that holds one, or a file: .safetensors, or a pickle of
+    `torch.save` or of numpy arrays (.pth, .pt, .bin, .ckpt, .pkl), which is read without running
+    code. `layout` is the library whose names the weights have ("timm"), by default whichever
+    library's layout recognizes them.
 
-    What has another window, position grid or number of image channels is made to fit, as
-    published. `new_head` keeps the model's own head where the checkpoint has none, or one of
-    another number of classes. The report says what became of each weight. Raises `WeightsError`
-    for a file that cannot be read, a layout that is not recognized, and weights that do not fit;
-    the model is then unchanged.
+    The network is found in any nested mapping and after any prefix. Of several, averaged weights
+    are preferred to others, a teacher to its student, and an encoder to its momentum encoder.
+    `key` ("model", or "model.teacher" for a nested mapping) and `prefix` ("module.backbone.")
+    choose another one; an empty string means that there is none.
+
+    Relative position tables, absolute position embeddings and the stem's input channels are
+    resampled to the model's shapes, as published. `new_head` keeps the model's own head if the
+    checkpoint has none, or one with another number of classes. Buffers that follow from the spec,
+    and weights of other networks, are ignored.
+
+    Raises `WeightsError` if the file cannot be read, if it holds no network that a layout
+    recognizes, or several that no rule prefers, and if its weights do not fit the model, which is
+    then unchanged.
     """
-    checkpoint = read(source)
-    found = recognize(checkpoint.tensors, layout)
-    fitting = _Fitting(found, model, new_head=new_head)
-    fitting.check()
+    recognized = recognize(read(source), layout, key=key, prefix=prefix)
+    return load_recognized(model, recognized, new_head=new_head)
+
+
+def load_recognized(
+    model: Backbone, recognized: Recognized, *, new_head: bool = False
+) -> LoadReport:
+    """Load a checkpoint that has been read; see `load_weights`."""
+    matching = _Matching(recognized, model, new_head=new_head)
+    matching.check()
     state = model.state_dict()
-    types = {t.dtype for name, t in fitting.fitted.items() if t.dtype != state[name].dtype}
-    model.load_state_dict(state | fitting.fitted)
+    dtypes = {t.dtype for name, t in matching.fitted.items() if t.dtype != state[name].dtype}
+    model.load_state_dict(state | matching.fitted)
     return LoadReport(
-        layout=found.layout.library,
-        network=found.layout.network,
-        loaded=tuple(fitting.fitted),
-        resampled=tuple(fitting.resampled),
-        initialized=tuple(fitting.stays),
-        ignored=(*(found.original[name] for name in fitting.unused), *checkpoint.beside),
-        dtypes=tuple(sorted(str(dtype).removeprefix("torch.") for dtype in types)),
+        layout=recognized.layout.library,
+        network=recognized.layout.network,
+        loaded=tuple(matching.fitted),
+        resampled=tuple(matching.resampled),
+        initialized=tuple(matching.unchanged),
+        ignored=(*(recognized.original[n] for n in matching.unused), *recognized.others),
+        dtypes=tuple(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)),
+        location=recognized.location,
+        candidates=recognized.candidates,
     )
 
 
-class _Fitting:
-    """What of a checkpoint goes where in a model; nothing is changed yet."""
+class _Matching:
+    """The checkpoint's weights matched to the model's, and resampled; the model is not changed.
 
-    def __init__(self, found: Recognized, model: Backbone, *, new_head: bool) -> None:
-        self.found = found
+    Raises `WeightsError` for weights that cannot be resampled, or of which a part is missing.
+    """
+
+    def __init__(self, recognized: Recognized, model: Backbone, *, new_head: bool) -> None:
+        self.recognized = recognized
         self.model = model
         self.new_head = new_head
         self.fitted: dict[str, Tensor] = {}
+        """By our names, in the model's shapes."""
         self.resampled: list[Resampled] = []
-        self.stays: list[str] = []
+        self.unchanged: list[str] = []
+        """The model's weights that may be missing in the checkpoint, and are."""
         self.missing: list[str] = []
+        """The model's other weights that are missing."""
         used: set[str] = set()
         state = model.state_dict()
-        links, unheld = from_ours(found.layout.rows, state)
-        self.there = {name: link.theirs for link in links for name in link.ours}
+        links, unmatched = from_ours(recognized.layout.rows, state)
+        self.theirs = {name: link.theirs for link in links for name in link.ours}
         for link in links:
-            absent = [name for name in link.theirs if name not in found.tensors]
+            absent = [name for name in link.theirs if name not in recognized.tensors]
             if len(absent) == len(link.theirs):
-                unheld += link.ours
+                unmatched += link.ours
             elif absent:
                 raise WeightsError(f"the checkpoint lacks {listed('parts', absent).strip()}")
-            elif self._take(link, state):
+            elif self._fit(link, state):
                 used |= {*link.theirs}
-        for name in unheld:
-            fresh = OUTPUT_NORM.match(name) or (new_head and HEAD.match(name))
-            (self.stays if fresh else self.missing).append(name)
-        self.unused = [name for name in found.tensors if name not in used]
+        for name in unmatched:
+            optional = OUTPUT_NORM.match(name) or (new_head and HEAD.match(name))
+            (self.unchanged if optional else self.missing).append(name)
+        self.unused = [name for name in recognized.tensors if name not in used]
 
-    def _take(self, link: Link, state: dict[str, Tensor]) -> bool:
-        """Fit a link's weights to ours, unless our own head is to be kept."""
-        for name, tensor in zip(
-            link.ours, self.found.converted(link.ours, link.theirs), strict=True
-        ):
+    def _fit(self, link: Link, state: dict[str, Tensor]) -> bool:
+        """Resample a link's weights to the model; False if the model's own head is kept."""
+        weights = self.recognized.converted(link.ours, link.theirs)
+        for name, tensor in zip(link.ours, weights, strict=True):
             if self.new_head and HEAD.match(name) and tensor.shape != state[name].shape:
-                self.stays.append(name)
+                self.unchanged.append(name)
                 return False
             self.fitted[name], change = _adapted(name, tensor, self.model, state[name])
             self.resampled += [change] if change else []
         return True
 
     def check(self) -> None:
-        """Raise `WeightsError` if a weight of the model, or of the checkpoint, has no place."""
+        """Raise `WeightsError` if the checkpoint or the model lacks one of the other's weights."""
         left = self._left_over()
         if not self.missing and not left:
             return
         message = (
-            f"the {self.found.layout.library} checkpoint does not fit {self.model.spec.name}: "
-            f"{listed('missing', self._missing_there())}{listed('left over', left)}"
+            f"the {self.recognized.layout.library} checkpoint does not fit {self.model.spec.name}: "
+            f"{listed('missing', self._missing_names())}{listed('left over', left)}"
         ).strip()
         if self.missing and not left and all(map(HEAD.match, self.missing)):
             message += "; to keep the model's own head, say new_head=True"
         raise WeightsError(message)
 
-    def _missing_there(self) -> list[str]:
-        """What the checkpoint should have, under its own names."""
-        names = (name for ours in self.missing for name in self.there.get(ours, (ours,)))
+    def _missing_names(self) -> list[str]:
+        """The missing weights, under the checkpoint's names."""
+        names = (name for ours in self.missing for name in self.theirs.get(ours, (ours,)))
         return list(dict.fromkeys(names))
 
     def _left_over(self) -> list[str]:
-        """Names of the network's weights that the model has no place for, and should have."""
-        beyond = _beyond(self.model.spec)
+        """The checkpoint's names of weights that the model lacks and should have."""
+        omitted = _omitted_names(self.model.spec)
 
-        def has_no_place(key: str) -> bool:
+        def is_left_over(key: str) -> bool:
             replaced = self.new_head and HEAD.match(key)
-            return key not in beyond and not OUTPUT_NORM.match(key) and not replaced
+            return key not in omitted and not OUTPUT_NORM.match(key) and not replaced
 
         left = []
         for name in self.unused:
-            links, _ = from_theirs(self.found.layout.rows, [name])
-            if links and not WORKED_OUT.search(name) and any(map(has_no_place, links[0].ours)):
-                left.append(self.found.original[name])
+            links, _ = from_theirs(self.recognized.layout.rows, [name])
+            if links and not DERIVED_BUFFERS.search(name) and any(map(is_left_over, links[0].ours)):
+                left.append(self.recognized.original[name])
         return left
 
 
@@ -142,8 +169,8 @@ def _adapted(
         raise
 
 
-def _beyond(spec: BackboneSpec) -> set[str]:
-    """Our names of what a network leaves out: its classifier, or its head and last stages."""
+def _omitted_names(spec: BackboneSpec) -> set[str]:
+    """Names that a full network has and this spec omits: ignored in a checkpoint, not errors."""
     with torch.device("meta"):
         classifier = build(spec, head=HeadSpec(), out_indices=None)
         outputs = build(spec, head=None, out_indices=None)

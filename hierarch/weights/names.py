@@ -1,7 +1,7 @@
-"""Tables that say how two libraries name the same weights, read from either side.
+"""Tables of the names that two libraries give to the same weights, usable in both directions.
 
-A row holds one of our names and theirs, as templates: "stages.{i}.downsample.*" and
-"features.{2i}.*". {i} and {j} are numbers, and * is the rest of the name.
+A row pairs templates of our names and theirs, such as "stages.{i}.downsample.*" and
+"features.{2i}.*": {i} and {j} match numbers, and * matches the rest of the name.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Values = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""The tensors of one side from those of the other."""
+"""Converts the tensors of one library to those of the other."""
 
 _FIELD = re.compile(r"\\\{(\d*)([a-z])((?:\\\+|\\-)\d+)?\\\}|\\\*")
 
 
 class Template:
-    """A name with numbers in it."""
+    """A pattern of names with numbers in them: "features.{2i+1}.{j}.*"."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._terms: dict[str, tuple[int, int]] = {}
         self._pattern = re.compile(_FIELD.sub(self._group, re.escape(text)))
 
-    def _group(self, found: re.Match[str]) -> str:
-        factor, letter, offset = found.groups()
+    def _group(self, field: re.Match[str]) -> str:
+        factor, letter, offset = field.groups()
         if letter is None:
             return "(?P<rest>.+)"
         self._terms[letter] = int(factor or 1), int((offset or "0").replace("\\", ""))
         return rf"(?P<{letter}>\d{{1,4}})"
 
     def read(self, name: str) -> dict[str, str] | None:
-        """What stands for i, j and * in a name; None for a name of another kind."""
-        found = self._pattern.fullmatch(name)
-        if not found:
+        """The values of i, j and * in a name; None if the name does not match."""
+        match = self._pattern.fullmatch(name)
+        if not match:
             return None
-        bound = found.groupdict()
+        bound = match.groupdict()
         for letter, (factor, offset) in self._terms.items():
             value, rest = divmod(int(bound[letter]) - offset, factor)
             if rest or value < 0:
@@ -48,7 +48,7 @@ class Template:
         return bound
 
     def write(self, bound: dict[str, str]) -> str | None:
-        """The name for what stands for i, j and *; None where there is none (layer -1)."""
+        """The name for values of i, j and *; None if a number in it would be negative."""
         name = self.text.replace("*", bound.get("rest", ""))
         for letter, (factor, offset) in self._terms.items():
             number = factor * int(bound[letter]) + offset
@@ -62,12 +62,13 @@ _template = functools.cache(Template)
 
 
 def unchanged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The same tensors, for weights that both libraries store alike."""
     return tensors
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How the numbers of one side become those of the other, where they are not the same."""
+    """How the tensors of a row are converted, in both directions."""
 
     to_theirs: Values = unchanged
     to_ours: Values = unchanged
@@ -78,18 +79,19 @@ SAME = Conversion()
 
 @dataclass(frozen=True)
 class Row:
-    """Our templates and theirs for weights that hold the same numbers."""
+    """Templates of our names and theirs, for the same weights."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     conversion: Conversion = SAME
     when: str | None = None
-    """One of our names that there has to be for the row to hold, when writing theirs."""
+    """A template of our names: when converting to theirs, the row applies only if there is a weight
+    of this name."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """Some of our weights, and those of another library that hold the same numbers."""
+    """A row with numbers in place: the names of some weights of ours, and of the same in theirs."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -103,23 +105,28 @@ def row(
     *,
     when: str | None = None,
 ) -> Row:
-    """A row of a table; one name stands for a tuple of it."""
+    """A row of a table. A single name may be given as a string."""
     ours, theirs = ((names,) if isinstance(names, str) else names for names in (ours, theirs))
     return Row(ours, theirs, conversion, when)
 
 
-def from_ours(rows: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
-    """The links of our names, and the names that no row knows."""
-    return _links(rows, list(names), lambda row: row.ours, guarded=True)
+def rows(ours: str, theirs: str, *names: str) -> list[Row]:
+    """A row for each of `names`, which our module and theirs have in common."""
+    return [row(f"{ours}.{name}", f"{theirs}.{name}") for name in names]
 
 
-def from_theirs(rows: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
-    """The links of another library's names, and the names that no row knows."""
-    return _links(rows, list(names), lambda row: row.theirs, guarded=False)
+def from_ours(table: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
+    """The links of our names, and the names that no row matches."""
+    return _links(table, list(names), lambda row: row.ours, guarded=True)
+
+
+def from_theirs(table: Sequence[Row], names: Iterable[str]) -> tuple[list[Link], list[str]]:
+    """The links of another library's names, and the names that no row matches."""
+    return _links(table, list(names), lambda row: row.theirs, guarded=False)
 
 
 def _links(
-    rows: Sequence[Row],
+    table: Sequence[Row],
     names: Sequence[str],
     side: Callable[[Row], tuple[str, ...]],
     *,
@@ -129,7 +136,7 @@ def _links(
     links: dict[Link, None] = {}
     unknown = []
     for name in names:
-        for row in rows:
+        for row in table:
             link = _link(row, name, side(row), known if guarded else None)
             if link:
                 links[link] = None

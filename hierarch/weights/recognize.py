@@ -1,50 +1,63 @@
-"""Which layout a checkpoint has, told from its keys."""
+"""Which network a checkpoint holds: in which layout, under which key, after which prefix."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from hierarch.errors import WeightsError
-from hierarch.weights.files import listed
-from hierarch.weights.layouts import LAYOUTS, LIBRARIES, Layout
+from hierarch.report.weights import Location
+from hierarch.weights.files import Checkpoint, listed
+from hierarch.weights.layout import Layout
 from hierarch.weights.names import from_theirs
+from hierarch.weights.registry import get_layouts
+from hierarch.weights.search import at, find, preferred, state_dicts, tensors_of
 
-WORKED_OUT = re.compile(r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$")
-"""Buffers that publications store and that no weight depends on."""
+DERIVED_BUFFERS = re.compile(r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$")
+"""Buffers in published checkpoints that follow from the spec, and are ignored."""
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "student.", "teacher.")
-"""What trainers put before the names of the network that they train."""
+MAX_SHOWN = 100
+"""Characters of a name."""
 
 
 @dataclass(frozen=True)
 class Recognized:
-    """A checkpoint's tensors under the names that its layout has for them."""
+    """A checkpoint's tensors under the names that the rows of its layout have for them."""
 
     layout: Layout
     tensors: dict[str, Tensor]
     original: dict[str, str]
-    """The names in the checkpoint."""
+    """The names of the tensors in the checkpoint."""
+    location: Location
+    candidates: tuple[Location, ...]
+    """Where other networks stand in the checkpoint."""
+    others: tuple[str, ...]
+    """What else the checkpoint holds, by name: other keys, and names without the prefix."""
+    name: str = ""
+    """The file's name without its suffix."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def ours(self) -> dict[str, Tensor]:
-        """The tensors under our names; what is no weight of the network is left out.
+        """The network's weights under our names.
 
-        Raises `WeightsError` where parts of a weight are missing or do not fit each other.
+        Raises `WeightsError` if one of several tensors that make up a weight is missing, or if
+        they do not fit together.
         """
         links, _ = from_theirs(self.layout.rows, self.tensors)
-        found: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for link in links:
             if missing := [name for name in link.theirs if name not in self.tensors]:
                 raise WeightsError(f"the checkpoint lacks {listed('parts', missing).strip()}")
-            found |= dict(zip(link.ours, self.converted(link.ours, link.theirs), strict=True))
-        return found
+            weights |= dict(zip(link.ours, self.converted(link.ours, link.theirs), strict=True))
+        return weights
 
     def converted(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> list[Tensor]:
-        """Our tensors, from theirs."""
+        """The tensors of one link, converted to ours. Raises `WeightsError` for odd shapes."""
         links, _ = from_theirs(self.layout.rows, theirs)
         given = [self.tensors[name] for name in theirs]
         try:
@@ -54,60 +67,105 @@ class Recognized:
             raise WeightsError(f"{ours[0]} cannot be made of {shapes}") from None
 
 
-def recognize(tensors: dict[str, Tensor], layout: str = "auto") -> Recognized:
-    """Tell the layout from the keys; `layout` is a library's name, or "timm:swin".
+def recognize(
+    checkpoint: Checkpoint,
+    layout: str = "auto",
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> Recognized:
+    """Find the network in a checkpoint; `layout` is "auto", a library's name, or "timm:swin".
 
-    Raises `WeightsError`, which says what was seen, where two layouts fit or none.
+    Raises `WeightsError` if there is none, or none under `key` and after `prefix`; if several are
+    equally likely, naming where they stand; and if several layouts recognize it.
     """
-    known = [candidate for candidate in LAYOUTS if layout in ("auto", *_names(candidate))]
-    if not known:
-        raise WeightsError(f"unknown layout {layout[:80]!r}; known: auto, {', '.join(LIBRARIES)}")
-    for prefix in _prefixes(tensors):
-        fitting = []
-        for candidate in known:
-            spelled = _spelled(candidate, tensors, prefix)
-            if candidate.marks(set(spelled.values())):
-                fitting.append((candidate, spelled))
-        if fitting:
-            break
-    if not fitting and len(known) == 1:
-        fitting = [(known[0], _spelled(known[0], tensors, ""))]
-    if len(fitting) != 1:
-        names = " and ".join(candidate.name for candidate, _ in fitting)
-        found = names or f"none of {', '.join(candidate.name for candidate in known)}"
-        seen = listed("seen", list(tensors)).strip()
-        raise WeightsError(f"which layout? The keys fit {found}; {seen}")
-    chosen, spelled = fitting[0]
+    layouts = get_layouts(None if layout == "auto" else layout)
+    if prefix and not prefix.endswith("."):
+        prefix += "."
+    found = find(checkpoint.entries, layouts, key, prefix)
+    if not found:
+        return _without_match(checkpoint, layouts, key, prefix)
+    location = preferred([*found])
+    if location is None:
+        raise WeightsError(
+            f"several networks fit: {_shown([*found])}; choose one by key= or prefix="
+        )
+    if len(found[location]) > 1:
+        names = " and ".join(candidate.name for candidate in found[location])
+        raise _which_layout(names, checkpoint, location)
+    others = tuple(candidate for candidate in found if candidate != location)
+    return _take(checkpoint, found[location][0], location, others)
+
+
+def _take(
+    checkpoint: Checkpoint, layout: Layout, location: Location, candidates: tuple[Location, ...]
+) -> Recognized:
+    """The tensors at a location. Raises `WeightsError` if two are the same weight."""
+    mapping = at(checkpoint.entries, location.path)
+    tensors = tensors_of(mapping)
+    prefix = location.prefix
+    inside = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+    spelled = layout.spell(inside)
     uses = Counter(spelled.values())
-    if twice := [name for name, key in spelled.items() if uses[key] > 1]:
+    if twice := [inside[name] for name, key in spelled.items() if uses[key] > 1]:
         raise WeightsError(f"one weight has several names: {listed('seen', twice).strip()}")
+    original = {key: inside[name] for name, key in spelled.items()}
     return Recognized(
-        chosen,
-        {key: tensors[name] for name, key in spelled.items()},
-        {key: name for name, key in spelled.items()},
+        layout,
+        {key: tensors[name] for key, name in original.items()},
+        original,
+        location,
+        candidates,
+        others=(*_outside(checkpoint, location), *_rest(mapping, {*inside.values()})),
+        name=checkpoint.name,
+        metadata=checkpoint.metadata,
     )
 
 
-def _names(layout: Layout) -> tuple[str, str]:
-    return layout.library, layout.name
+def _outside(checkpoint: Checkpoint, location: Location) -> list[str]:
+    """The keys of a file that do not lead to a location."""
+    names: list[str] = []
+    for i, key in enumerate(location.path):
+        names += _rest(at(checkpoint.entries, location.path[:i]), {key})
+    return names
 
 
-def _spelled(layout: Layout, names: Collection[str], prefix: str) -> dict[str, str]:
-    """Each name, and what the layout's rows call it."""
-    spelled = {}
-    for name in names:
-        key = name.removeprefix(prefix)
-        for pattern, replacement in layout.spellings:
-            key = re.sub(pattern, replacement, key)
-        spelled[name] = key
-    return spelled
+def _rest(mapping: Mapping[Any, Any], taken: set[str]) -> list[str]:
+    return [str(key)[:MAX_SHOWN] for key in mapping if key not in taken]
 
 
-def _prefixes(names: Collection[str]) -> Iterator[str]:
-    """No prefix, then what wrappers may have put there, up to three of them."""
-    found = [""]
-    for _ in range(3):
-        yield from found
-        longer = [prefix + wrapper for prefix in found for wrapper in WRAPPERS]
-        found = [prefix for prefix in longer if any(name.startswith(prefix) for name in names)]
-    yield from found
+def _without_match(
+    checkpoint: Checkpoint, layouts: Sequence[Layout], key: str | None, prefix: str | None
+) -> Recognized:
+    """The largest state dict in a layout that was asked for by name, though its keys lack some.
+
+    Raises `WeightsError` if several layouts were possible, or if `key` or `prefix` are wrong.
+    """
+    if key is not None or prefix is not None:
+        elsewhere = find(checkpoint.entries, layouts, None, None)
+        if elsewhere:
+            options = {"key": key, "prefix": prefix}
+            asked = [f"{n}={ascii(v)[:MAX_SHOWN]}" for n, v in options.items() if v is not None]
+            raise WeightsError(
+                f"no network stands under {' '.join(asked)}; there is {_shown([*elsewhere])}"
+            )
+    sizes = {path: len(tensors_of(inner)) for path, inner in state_dicts(checkpoint.entries, key)}
+    largest = max(sizes, key=lambda path: sizes[path], default=())
+    if not sizes.get(largest):
+        names = listed("no named tensors", [str(name) for name in checkpoint.entries]).strip()
+        raise WeightsError(f"not a state dict: {names or 'it is empty'}")
+    location = Location(largest, prefix or "")
+    if len(layouts) > 1:
+        none = f"none of {', '.join(layout.name for layout in layouts)}"
+        raise _which_layout(none, checkpoint, location)
+    return _take(checkpoint, layouts[0], location, ())
+
+
+def _which_layout(fitting: str, checkpoint: Checkpoint, location: Location) -> WeightsError:
+    names = [*tensors_of(at(checkpoint.entries, location.path))]
+    return WeightsError(f"which layout? The keys fit {fitting}; {listed('seen', names).strip()}")
+
+
+def _shown(locations: Sequence[Location]) -> str:
+    more = [f"{len(locations) - 8} more"] if len(locations) > 8 else []
+    return " and ".join([*map(str, locations[:8]), *more])

@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection
 import torch
 
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.weights.layouts.base import FLAT_GRID, SPLIT_QKV, Buffers, Layout
-from hierarch.weights.layouts.swin import BLOCK, merging_rows
-from hierarch.weights.names import Row, row
+from hierarch.weights.layout import FLAT_GRID, SPLIT_QKV, Buffers, Layout
+from hierarch.weights.names import Row, row, rows
+from hierarch.weights.registry import register_layout
+from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING
 
 _BLOCK = "encoder.layers.{i}.blocks.{j}"
-_CLASSIFIER = "classifier.weight"
 
 
-def _marks(v2: bool) -> Callable[[Collection[str]], bool]:
-    def recognizes(names: Collection[str]) -> bool:
+def _recognizes(v2: bool) -> Callable[[Collection[str]], bool]:
+    def check(names: Collection[str]) -> bool:
         first = "encoder.layers.0.blocks.0.attention."
         return (
             "embeddings.patch_embeddings.projection.weight" in names
@@ -24,33 +24,33 @@ def _marks(v2: bool) -> Callable[[Collection[str]], bool]:
             and any(name.endswith(".logit_scale") for name in names) == v2
         )
 
-    return recognizes
+    return check
 
 
 def _has_outputs(names: Collection[str]) -> bool:
-    """Whether it is a Backbone, with norms of its outputs."""
+    """True for a Backbone, which has a norm for each output."""
     return any(name.startswith("hidden_states_norms.") for name in names)
 
 
 def _unused_norm(spec: BackboneSpec) -> Buffers:
-    """A Backbone holds a last norm that no output of it goes through; as it starts."""
+    """The initial values of a Backbone's last norm, which none of its outputs passes through."""
     if spec.head is not None or not spec.output_norm:
         return {}
     dim = spec.stages[-1].dim
     return {"layernorm.weight": torch.ones(dim), "layernorm.bias": torch.zeros(dim)}
 
 
-def _rows(blocks: list[Row]) -> list[Row]:
+def _table(blocks: list[Row]) -> list[Row]:
     return [
         row("stem.proj.*", "embeddings.patch_embeddings.projection.*"),
         row("stem.norm.*", "embeddings.norm.*"),
         row("position_embedding.table", "embeddings.position_embeddings", FLAT_GRID),
-        *merging_rows("stages.{i+1}.downsample", "encoder.layers.{i}.downsample"),
+        *rows("stages.{i+1}.downsample", "encoder.layers.{i}.downsample", *MERGING),
         *blocks,
         row(f"{BLOCK}.norm1.*", f"{_BLOCK}.layernorm_before.*"),
         row(f"{BLOCK}.norm2.*", f"{_BLOCK}.layernorm_after.*"),
         row("norm.*", "layernorm.*"),
-        row("head.fc.*", "classifier.*"),
+        *rows("head.fc", "classifier", *LINEAR),
     ]
 
 
@@ -58,63 +58,69 @@ def _parts(*names: str) -> tuple[str, ...]:
     return tuple(f"{_BLOCK}.attention.{name}" for name in names)
 
 
-SWIN = Layout(
-    "huggingface",
-    "swin",
-    [
-        *_rows(
-            [
-                row(f"{BLOCK}.mixer.qkv.*", _parts("q_proj.*", "k_proj.*", "v_proj.*"), SPLIT_QKV),
-                row(f"{BLOCK}.mixer.proj.*", _parts("o_proj.*")),
-                row(
-                    f"{BLOCK}.mixer.relative_position_bias_table",
-                    _parts("relative_position_bias.relative_position_bias_table"),
-                ),
-                row(f"{BLOCK}.mlp.*", f"{_BLOCK}.mlp.*"),
-            ]
-        ),
-        row("stages.{i}.norm.*", "hidden_states_norms.stage{i+1}.*"),
-    ],
-    _marks(v2=False),
-    spellings=[
-        (r"^swin\.", ""),
-        # as files were written before version 5
-        (r"\.attention\.self\.query\.", ".attention.q_proj."),
-        (r"\.attention\.self\.key\.", ".attention.k_proj."),
-        (r"\.attention\.self\.value\.", ".attention.v_proj."),
-        (r"\.attention\.self\.relative", ".attention.relative_position_bias.relative"),
-        (r"\.attention\.output\.dense\.", ".attention.o_proj."),
-        (r"\.intermediate\.dense\.", ".mlp.fc1."),
-        (r"\.output\.dense\.", ".mlp.fc2."),
-    ],
-    prefix=lambda names: "swin." if _CLASSIFIER in names or _has_outputs(names) else "",
-    outside=("classifier.", "hidden_states_norms."),
-    buffers=_unused_norm,
-    small_map=lambda names: "pad_shift" if _has_outputs(names) else "pad",
+register_layout(
+    Layout(
+        "huggingface",
+        "swin",
+        [
+            *_table(
+                [
+                    row(
+                        f"{BLOCK}.mixer.qkv.*",
+                        _parts("q_proj.*", "k_proj.*", "v_proj.*"),
+                        SPLIT_QKV,
+                    ),
+                    row(f"{BLOCK}.mixer.proj.*", _parts("o_proj.*")),
+                    row(
+                        f"{BLOCK}.mixer.relative_position_bias_table",
+                        _parts("relative_position_bias.relative_position_bias_table"),
+                    ),
+                    row(f"{BLOCK}.mlp.*", f"{_BLOCK}.mlp.*"),
+                ]
+            ),
+            row("stages.{i}.norm.*", "hidden_states_norms.stage{i+1}.*"),
+        ],
+        _recognizes(v2=False),
+        spellings=[
+            # transformers before version 5
+            (r"\.attention\.self\.query\.", ".attention.q_proj."),
+            (r"\.attention\.self\.key\.", ".attention.k_proj."),
+            (r"\.attention\.self\.value\.", ".attention.v_proj."),
+            (r"\.attention\.self\.relative", ".attention.relative_position_bias.relative"),
+            (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+            (r"\.intermediate\.dense\.", ".mlp.fc1."),
+            (r"\.output\.dense\.", ".mlp.fc2."),
+        ],
+        submodule="swin.",
+        outside=("classifier.", "hidden_states_norms."),
+        buffers=_unused_norm,
+        small_map=lambda names: "pad_shift" if _has_outputs(names) else "pad",
+    )
 )
 
-SWIN_V2 = Layout(
-    "huggingface",
-    "swin_v2",
-    _rows(
-        [
-            row(
-                f"{BLOCK}.mixer.qkv.weight",
-                _parts("self.query.weight", "self.key.weight", "self.value.weight"),
-                SPLIT_QKV,
-            ),
-            row(f"{BLOCK}.mixer.q_bias", _parts("self.query.bias")),
-            row(f"{BLOCK}.mixer.v_bias", _parts("self.value.bias")),
-            row(f"{BLOCK}.mixer.logit_scale", _parts("self.logit_scale")),
-            row(f"{BLOCK}.mixer.cpb_mlp.*", _parts("self.continuous_position_bias_mlp.*")),
-            row(f"{BLOCK}.mixer.proj.*", _parts("output.dense.*")),
-            row(f"{BLOCK}.mlp.fc1.*", f"{_BLOCK}.intermediate.dense.*"),
-            row(f"{BLOCK}.mlp.fc2.*", f"{_BLOCK}.output.dense.*"),
-        ]
-    ),
-    _marks(v2=True),
-    spellings=[(r"^swinv2\.", "")],
-    prefix=lambda names: "swinv2." if _CLASSIFIER in names else "",
-    outside=("classifier.",),
-    small_map=lambda names: "clamp",
+register_layout(
+    Layout(
+        "huggingface",
+        "swin_v2",
+        _table(
+            [
+                row(
+                    f"{BLOCK}.mixer.qkv.weight",
+                    _parts("self.query.weight", "self.key.weight", "self.value.weight"),
+                    SPLIT_QKV,
+                ),
+                row(f"{BLOCK}.mixer.q_bias", _parts("self.query.bias")),
+                row(f"{BLOCK}.mixer.v_bias", _parts("self.value.bias")),
+                row(f"{BLOCK}.mixer.logit_scale", _parts("self.logit_scale")),
+                row(f"{BLOCK}.mixer.cpb_mlp.*", _parts("self.continuous_position_bias_mlp.*")),
+                row(f"{BLOCK}.mixer.proj.*", _parts("output.dense.*")),
+                row(f"{BLOCK}.mlp.fc1.*", f"{_BLOCK}.intermediate.dense.*"),
+                row(f"{BLOCK}.mlp.fc2.*", f"{_BLOCK}.output.dense.*"),
+            ]
+        ),
+        _recognizes(v2=True),
+        submodule="swinv2.",
+        outside=("classifier.",),
+        small_map=lambda names: "clamp",
+    )
 )

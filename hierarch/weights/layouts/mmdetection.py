@@ -10,9 +10,10 @@ from torch import Tensor
 from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import pair
-from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
-from hierarch.weights.layouts.swin import BLOCK, V1, attention_rows, attentions, named_alike
-from hierarch.weights.names import Conversion, row
+from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
+from hierarch.weights.names import Conversion, row, rows
+from hierarch.weights.registry import register_layout
+from hierarch.weights.swin_rows import BLOCK, NORMS, V1, attentions
 
 
 def _is_mmdetection(names: Collection[str]) -> bool:
@@ -20,7 +21,6 @@ def _is_mmdetection(names: Collection[str]) -> bool:
 
 
 def _channels_first(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    # ours: 2x2 neighbors column by column, then channels; theirs: channels, then row by row
     return [rearrange(tensors[0], "... (q p c) -> ... (c p q)", p=2, q=2)]
 
 
@@ -29,11 +29,12 @@ def _channels_last(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 UNFOLDED = Conversion(to_theirs=_channels_first, to_ours=_channels_last)
-"""The 4C channels that merging reads, in `nn.Unfold`'s order."""
+"""Ours: the 4C input channels of merging, by column, row, then channel. Theirs: in `nn.Unfold`'s
+order, by channel, row, then column."""
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions."""
+    """The relative position indices."""
     return {
         f"stages.{i}.blocks.{j}.attn.w_msa.relative_position_index": relative_position_index(
             pair(mixer.window_size)
@@ -42,22 +43,26 @@ def _buffers(spec: BackboneSpec) -> Buffers:
     }
 
 
-MMDETECTION = Layout(
-    "mmdetection",
-    "swin",
-    [
-        row("stem.proj.*", "patch_embed.projection.*"),
-        row("stem.norm.*", "patch_embed.norm.*"),
-        row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
-        row("stages.{i+1}.downsample.norm.*", "stages.{i}.downsample.norm.*", UNFOLDED),
-        row("stages.{i+1}.downsample.reduction.*", "stages.{i}.downsample.reduction.*", UNFOLDED),
-        *attention_rows(f"{BLOCK}.attn.w_msa", *V1),
-        row(f"{BLOCK}.mlp.fc1.*", f"{BLOCK}.ffn.layers.0.0.*"),
-        row(f"{BLOCK}.mlp.fc2.*", f"{BLOCK}.ffn.layers.1.*"),
-        *named_alike(BLOCK, "norm1", "norm2"),
-        row("stages.{i}.norm.*", "norm{i}.*"),
-    ],
-    _is_mmdetection,
-    buffers=_buffers,
-    small_map=lambda names: "pad_shift",
+register_layout(
+    Layout(
+        "mmdetection",
+        "swin",
+        [
+            row("stem.proj.*", "patch_embed.projection.*"),
+            row("stem.norm.*", "patch_embed.norm.*"),
+            row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
+            row("stages.{i+1}.downsample.norm.*", "stages.{i}.downsample.norm.*", UNFOLDED),
+            row(
+                "stages.{i+1}.downsample.reduction.*", "stages.{i}.downsample.reduction.*", UNFOLDED
+            ),
+            *rows(f"{BLOCK}.mixer", f"{BLOCK}.attn.w_msa", *V1),
+            row(f"{BLOCK}.mlp.fc1.*", f"{BLOCK}.ffn.layers.0.0.*"),
+            row(f"{BLOCK}.mlp.fc2.*", f"{BLOCK}.ffn.layers.1.*"),
+            *rows(BLOCK, BLOCK, *NORMS),
+            row("stages.{i}.norm.*", "norm{i}.*"),
+        ],
+        _is_mmdetection,
+        buffers=_buffers,
+        small_map=lambda names: "pad_shift",
+    )
 )

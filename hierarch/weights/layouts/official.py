@@ -12,19 +12,21 @@ from hierarch.nn.window_mixer import shift_mask
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import claim
 from hierarch.spec.grid import Pair, fit, pair
-from hierarch.weights.layouts.base import FLAT_GRID, Buffers, Layout
-from hierarch.weights.layouts.swin import (
+from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
+from hierarch.weights.names import row, rows
+from hierarch.weights.registry import register_layout
+from hierarch.weights.swin_rows import (
     BLOCK,
+    LINEAR,
+    MERGING,
+    MLP,
+    NORMS,
     V1,
     V2,
     AttentionSpec,
-    attention_rows,
     attentions,
     coordinates,
-    merging_rows,
-    named_alike,
 )
-from hierarch.weights.names import row
 
 _FIRST_MERGE = "layers.0.downsample.reduction.weight"
 
@@ -40,7 +42,7 @@ def _is_official(names: Collection[str]) -> bool:
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions, their coordinates (V2) and the masks, at the spec's image size."""
+    """Relative position indices, coordinates (V2) and attention masks, at the spec's image size."""
     grids = [stage.grid for stage in claim(spec, pair(spec.input_size)).stages]
     buffers: Buffers = {}
     for i, j, mixer in attentions(spec):
@@ -57,7 +59,10 @@ def _buffers(spec: BackboneSpec) -> Buffers:
 
 
 def _cut(mixer: AttentionSpec, grid: Pair) -> tuple[Pair, Pair]:
-    """The window and shift that the published code builds for a grid, at the one image size."""
+    """The window and shift that the published code uses for a grid.
+
+    Raises `WeightsError` if its masks or position tables do not exist for that grid.
+    """
     own = pair(mixer.window_size)
     window, shift = fit(grid, own, pair(mixer.shift_size), "clamp_both")
     if any(n % w for n, w in zip(grid, window, strict=True)):
@@ -75,23 +80,24 @@ def _cut(mixer: AttentionSpec, grid: Pair) -> tuple[Pair, Pair]:
 
 _THEIRS = "layers.{i}.blocks.{j}"
 
-OFFICIAL = Layout(
-    "official",
-    "swin",
-    [
-        row("stem.*", "patch_embed.*"),
-        row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
-        *merging_rows("stages.{i+1}.downsample", "layers.{i}.downsample"),
-        *attention_rows(f"{_THEIRS}.attn", *V1, *V2),
-        row(f"{BLOCK}.mixer.weight", f"{_THEIRS}.spatial_mlp.weight"),
-        row(f"{BLOCK}.mixer.bias", f"{_THEIRS}.spatial_mlp.bias"),
-        *named_alike(_THEIRS, "norm1", "norm2", "mlp"),
-        row("norm.*", "norm.*"),
-        row("head.fc.*", "head.*"),
-    ],
-    _is_official,
-    # as SimMIM's files call it
-    spellings=[(re.escape(".rpe_mlp."), ".cpb_mlp.")],
-    buffers=_buffers,
-    small_map=lambda names: "clamp_both",
+register_layout(
+    Layout(
+        "official",
+        "swin",
+        [
+            row("stem.*", "patch_embed.*"),
+            row("position_embedding.table", "absolute_pos_embed", FLAT_GRID),
+            *rows("stages.{i+1}.downsample", "layers.{i}.downsample", *MERGING),
+            *rows(f"{BLOCK}.mixer", f"{_THEIRS}.attn", *V1, *V2),
+            *rows(f"{BLOCK}.mixer", f"{_THEIRS}.spatial_mlp", *LINEAR),
+            *rows(BLOCK, _THEIRS, *NORMS, *MLP),
+            row("norm.*", "norm.*"),
+            *rows("head.fc", "head", *LINEAR),
+        ],
+        _is_official,
+        # SimMIM's name
+        spellings=[(re.escape(".rpe_mlp."), ".cpb_mlp.")],
+        buffers=_buffers,
+        small_map=lambda names: "clamp_both",
+    )
 )

@@ -7,32 +7,25 @@ from collections.abc import Callable, Collection
 from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import pair
-from hierarch.weights.layouts.base import WITH_KEY_BIAS, Buffers, Layout
-from hierarch.weights.layouts.swin import (
-    BLOCK,
-    V1,
-    attention_rows,
-    attentions,
-    coordinates,
-    merging_rows,
-    named_alike,
-)
-from hierarch.weights.names import Row, row
+from hierarch.weights.layout import WITH_KEY_BIAS, Buffers, Layout
+from hierarch.weights.names import Row, row, rows
+from hierarch.weights.registry import register_layout
+from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, NORMS, V1, attentions, coordinates
 
 
-def _marks(v2: bool) -> Callable[[Collection[str]], bool]:
-    def recognizes(names: Collection[str]) -> bool:
+def _recognizes(v2: bool) -> Callable[[Collection[str]], bool]:
+    def check(names: Collection[str]) -> bool:
         return (
             "features.0.0.weight" in names
             and "features.1.0.attn.qkv.weight" in names
             and ("features.1.0.attn.logit_scale" in names) == v2
         )
 
-    return recognizes
+    return check
 
 
 def _buffers(spec: BackboneSpec) -> Buffers:
-    """Relative positions, flat, and their coordinates (V2)."""
+    """Relative position indices, flattened, and coordinates (V2)."""
     buffers: Buffers = {}
     for i, j, mixer in attentions(spec):
         window = pair(mixer.window_size)
@@ -46,39 +39,50 @@ def _buffers(spec: BackboneSpec) -> Buffers:
 _THEIRS = "features.{2i+1}.{j}"
 
 
-def _rows(*blocks: Row) -> list[Row]:
+def _table(*blocks: Row) -> list[Row]:
     return [
         row("stem.proj.*", "features.0.0.*"),
         row("stem.norm.*", "features.0.2.*"),
         *blocks,
         row(f"{BLOCK}.mlp.fc1.*", f"{_THEIRS}.mlp.0.*"),
         row(f"{BLOCK}.mlp.fc2.*", f"{_THEIRS}.mlp.3.*"),
-        *named_alike(_THEIRS, "norm1", "norm2"),
-        *merging_rows("stages.{i}.downsample", "features.{2i}"),
+        *rows(BLOCK, _THEIRS, *NORMS),
+        *rows("stages.{i}.downsample", "features.{2i}", *MERGING),
         row("norm.*", "norm.*"),
-        row("head.fc.*", "head.*"),
+        *rows("head.fc", "head", *LINEAR),
     ]
 
 
-SWIN = Layout(
-    "torchvision",
-    "swin",
-    _rows(*attention_rows(f"{_THEIRS}.attn", *V1)),
-    _marks(v2=False),
-    buffers=_buffers,
+register_layout(
+    Layout(
+        "torchvision",
+        "swin",
+        _table(*rows(f"{BLOCK}.mixer", f"{_THEIRS}.attn", *V1)),
+        _recognizes(v2=False),
+        buffers=_buffers,
+    )
 )
 
-SWIN_V2 = Layout(
-    "torchvision",
-    "swin_v2",
-    _rows(
-        row(
-            (f"{BLOCK}.mixer.q_bias", f"{BLOCK}.mixer.v_bias"),
-            f"{_THEIRS}.attn.qkv.bias",
-            WITH_KEY_BIAS,
+register_layout(
+    Layout(
+        "torchvision",
+        "swin_v2",
+        _table(
+            row(
+                (f"{BLOCK}.mixer.q_bias", f"{BLOCK}.mixer.v_bias"),
+                f"{_THEIRS}.attn.qkv.bias",
+                WITH_KEY_BIAS,
+            ),
+            *rows(
+                f"{BLOCK}.mixer",
+                f"{_THEIRS}.attn",
+                "qkv.weight",
+                "proj.*",
+                "logit_scale",
+                "cpb_mlp.*",
+            ),
         ),
-        *attention_rows(f"{_THEIRS}.attn", "qkv.weight", "proj.*", "logit_scale", "cpb_mlp.*"),
-    ),
-    _marks(v2=True),
-    buffers=_buffers,
+        _recognizes(v2=True),
+        buffers=_buffers,
+    )
 )

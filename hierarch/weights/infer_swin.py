@@ -1,4 +1,4 @@
-"""A Swin's spec, worked out from the shapes of its weights: V1, V2 and Swin-MLP."""
+"""Inferring the spec of a Swin, Swin V2 or Swin-MLP from the shapes of its weights."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import torch
 from hierarch.errors import WeightsError
 from hierarch.spec.grid import Pair, pair
 from hierarch.weights.adapt import POSITION, is_plain
+from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized
-from hierarch.weights.shapes import Shapes, Untold
+from hierarch.weights.shapes import Shapes, Undetermined
 
 
 class SwinShapes:
-    """Reads dims, depths, heads, windows and the head off our names and their shapes."""
+    """Infers dims, depths, heads, windows and the head; `assumed` says what is not determined."""
 
-    def __init__(self, found: Recognized, shapes: Shapes, window_size: int | Pair | None) -> None:
-        self.found = found
+    def __init__(
+        self, recognized: Recognized, shapes: Shapes, window_size: int | Pair | None
+    ) -> None:
+        self.recognized = recognized
         self.shapes = shapes
         self.window_size = window_size
         self.assumed: list[str] = []
@@ -28,7 +31,7 @@ class SwinShapes:
         return any(self._kind(i) for i in self.depths)
 
     def _kind(self, stage: int) -> str | None:
-        """The type of a stage's mixers, where it is one of Swin's."""
+        """The type of a stage's mixers; None if it is none of Swin's."""
         first = f"stages.{stage}.blocks.0.mixer"
         marks = {
             "relative_position_bias_table": "window_attention",
@@ -40,7 +43,11 @@ class SwinShapes:
         )
 
     def spec(self) -> dict[str, Any]:
-        """The mapping that a person would write. Raises `WeightsError` for what cannot be told."""
+        """The spec as a mapping.
+
+        Raises `Undetermined` if `window_size` is needed, and `WeightsError` for a damaged
+        checkpoint.
+        """
         if list(self.depths) != list(range(len(self.depths))):
             few = ", ".join(map(str, [*self.depths][:8]))
             raise WeightsError(f"the checkpoint has stages {few}: some are missing")
@@ -82,7 +89,7 @@ class SwinShapes:
     def _mixer(self, i: int, dim: int) -> dict[str, Any]:
         name, kind = f"stages.{i}.blocks.0.mixer", self._kind(i)
         mixer: dict[str, Any] = {"type": kind}
-        mixer["small_map"] = self.found.layout.small_map(self.found.tensors)
+        mixer["small_map"] = self.recognized.layout.small_map(self.recognized.tensors)
         if kind == "window_attention":
             rows, heads = self.shapes.of(f"{name}.relative_position_bias_table", 2)
             window = self._window(i, rows=rows)
@@ -96,14 +103,16 @@ class SwinShapes:
             slots, size, _ = self.shapes.of(f"{name}.weight", 3)
             heads, window, bias = slots // size, self._square(i, size), True
         else:
-            raise WeightsError(f"stage {i}: no window size can be told without a position table")
+            raise WeightsError(
+                f"stage {i}: the window size is not determined without a position table"
+            )
         if not heads or dim % heads:
             raise WeightsError(f"stage {i}: {heads} heads do not divide its width of {dim}")
         mixer |= {"head_dim": dim // heads, "window_size": window}
         return mixer if bias else mixer | {"qkv_bias": False}
 
     def _window(self, i: int, *, rows: int | None) -> Pair:
-        """A stage's window: given, or from its table of (2h-1)(2w-1) rows, or from a buffer."""
+        """A stage's window: from the (2h-1)(2w-1) rows of its table, a buffer, or `window_size`."""
         given = pair(self.window_size) if self.window_size else None
         if rows is not None:
             if given and (2 * given[0] - 1) * (2 * given[1] - 1) == rows:
@@ -115,68 +124,75 @@ class SwinShapes:
             if rows % 2 == 0:  # nor any other: offsets are odd in number on both axes
                 raise WeightsError(said)
             h, w = _sides(rows)
-            raise Untold(
-                f"{said}; say which it is with window_size=(height, width)",
+            raise Undetermined(
+                f"{said}; give its window by window_size=(height, width)",
                 window=((h + 1) // 2, (w + 1) // 2),
             )
         coordinates = self._coordinates(i)
         if coordinates is not None:
             h, w, _ = coordinates.shape
             return (h + 1) // 2, (w + 1) // 2
-        index = self._buffer(i, "relative_position_index")
+        index = self._buffer(f"stages.{i}.blocks.0.mixer", "relative_position_index")
         if index is not None:
             return self._square(i, math.isqrt(index.numel()))
         if given:
             return given
-        raise Untold(
-            f"the window cannot be told from a {self.found.layout.name} checkpoint of Swin V2, "
-            "whose position bias fits any; say which it is with window_size=8",
+        raise Undetermined(
+            f"a {self.recognized.layout.name} checkpoint of Swin V2 does not determine its window, "
+            "since its position bias fits any; give one by window_size=8",
             window=(8, 8),
         )
 
     def _square(self, i: int, size: int) -> Pair:
-        """The window of `size` tokens."""
+        """The window of `size` tokens: `window_size` if it has as many, else a square."""
         given = pair(self.window_size) if self.window_size else None
         if given and math.prod(given) == size:
             return given
         side = math.isqrt(size)
         if side**2 != size:
-            raise Untold(
-                f"stage {i}: its window has {size} tokens and is no square; say which it is with "
-                "window_size=(height, width)",
+            raise Undetermined(
+                f"stage {i}: its window has {size} tokens and is no square; give its "
+                "sides by window_size=(height, width)",
                 window=_sides(size),
             )
         return side, side
 
-    def _buffer(self, i: int, name: str) -> torch.Tensor | None:
-        """A buffer of a stage's first block, where the checkpoint holds it."""
-        block = {"official": f"layers.{i}.blocks.0", "torchvision": f"features.{2 * i + 1}.0"}
-        prefix = block.get(self.found.layout.library, "")
-        stored = self.found.tensors.get(f"{prefix}.attn.{name}")
-        return stored if stored is not None and is_plain(stored) else None
+    def _buffer(self, module: str, name: str) -> torch.Tensor | None:
+        """A buffer that the checkpoint stores for one of our modules; None if it stores none.
+
+        The checkpoint's name of the module is read off its weight "proj.weight" or "norm1.weight".
+        """
+        links, _ = from_ours(
+            self.recognized.layout.rows, [f"{module}.{n}.weight" for n in ("proj", "norm1")]
+        )
+        for theirs in (name for link in links for name in link.theirs):
+            stored = self.recognized.tensors.get(f"{theirs.rsplit('.', 2)[0]}.{name}")
+            if stored is not None:
+                return stored if is_plain(stored) else None
+        return None
 
     def _coordinates(self, i: int) -> torch.Tensor | None:
-        """V2's stored offsets in a stage's windows, (2h-1, 2w-1, 2)."""
-        stored = self._buffer(i, "relative_coords_table")
+        """V2's buffer of offsets in a stage's windows, (2h-1, 2w-1, 2), or None."""
+        stored = self._buffer(f"stages.{i}.blocks.0.mixer", "relative_coords_table")
         if stored is None or stored.ndim != 4:
             return None
         sides = stored.shape[1:3]
         return stored[0] if stored.shape == (1, *sides, 2) and all(n % 2 for n in sides) else None
 
     def _pretrained(self, i: int, window: Pair) -> dict[str, Any]:
-        """The window that V2's position bias was learned at, from its stored coordinates."""
+        """The window size that V2's position bias was trained with, from the buffer of offsets."""
         coordinates = self._coordinates(i)
         if coordinates is None:
-            self._assume("the window that the position bias was learned at is the window itself")
+            self._assume("the position bias was trained with the same window")
             return {}
-        learned = []
+        trained = []
         for axis, side in enumerate(window):
             # eq. (4) at the edge: log2(8 (w - 1) / (w' - 1) + 1) / log2 8
             edge = float(coordinates[-1, -1, axis])
             if side > 1 and not 0.05 < edge < 3:  # else 8 ** edge is of no window up to 64
                 raise WeightsError(f"stage {i}: its coordinates end in {edge}, as no window's do")
-            learned.append(round(8 * (side - 1) / (8**edge - 1)) + 1 if side > 1 else side)
-        return {} if tuple(learned) == window else {"pretrained_window_size": learned}
+            trained.append(round(8 * (side - 1) / (8**edge - 1)) + 1 if side > 1 else side)
+        return {} if tuple(trained) == window else {"pretrained_window_size": trained}
 
     def _position(self) -> dict[str, Any]:
         if (shape := self.shapes.get(POSITION)) is None:
@@ -187,11 +203,11 @@ class SwinShapes:
         side = math.isqrt(shape[1])
         grid = list(shape[1:3]) if len(shape) == 4 else [side, side]
         if math.prod(grid) != math.prod(shape[1:-1]):
-            raise Untold(f"{shape[1]} absolute positions are no square grid")
+            raise Undetermined(f"{shape[1]} absolute positions are no square grid")
         return {"position_embedding": {"type": "absolute", "grid": grid}}
 
     def _end(self) -> dict[str, Any]:
-        """The head, or which maps have a norm."""
+        """The head, or the outputs that have a norm."""
         if "head.fc.weight" in self.shapes:
             return {"head": {"num_classes": self.shapes.of("head.fc.weight", 2)[0]}}
         outputs = [i for i in self.depths if f"stages.{i}.norm.weight" in self.shapes]
@@ -202,15 +218,15 @@ class SwinShapes:
         return {"output_norm": False}
 
     def _input_size(self, data: dict[str, Any]) -> Any:
-        """Pixels: from what is stored for one image size, else the least that needs no padding."""
+        """In pixels: of a position embedding or a mask, else the smallest that needs no padding."""
         patch = data["stem"]["patch_size"]
         if position := data.get("position_embedding"):
             return [g * p for g, p in zip(position["grid"], patch, strict=True)]
-        masks = self.found.tensors.get("layers.0.blocks.1.attn_mask")
+        masks = self._buffer("stages.0.blocks.1", "attn_mask")
         if masks is not None and masks.ndim == 3:
             side = math.isqrt(masks.shape[0] * masks.shape[1])
             return [side * p for p in patch]
-        self._assume("the image size that it was trained at is the least that needs no padding")
+        self._assume("the image size is the smallest that needs no padding")
         window = pair((data.get("mixer") or data["stages"][0]["mixer"])[0]["window_size"])
         times = 2 ** (len(self.depths) - 1)
         return [w * p * times for w, p in zip(window, patch, strict=True)]
@@ -221,6 +237,6 @@ class SwinShapes:
 
 
 def _sides(area: int) -> Pair:
-    """The sides of the rectangle of this area that is nearest to a square."""
+    """Height and width of the rectangle of this area that is nearest to a square."""
     short = next(side for side in range(math.isqrt(area), 0, -1) if area % side == 0)
     return short, area // short

@@ -1,4 +1,4 @@
-"""The rows that the libraries' Swin layouts share: what differs is where blocks stand."""
+"""What the Swin layouts of several libraries share: names inside of a block, and buffers."""
 
 from __future__ import annotations
 
@@ -10,34 +10,25 @@ from hierarch.mixers.cosine_window_attention import CosineWindowAttentionSpec, l
 from hierarch.mixers.window_attention import WindowAttentionSpec
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair, pair
-from hierarch.weights.names import Row, row
 
 AttentionSpec = WindowAttentionSpec | CosineWindowAttentionSpec
 
 BLOCK = "stages.{i}.blocks.{j}"
-"""Ours."""
-
+"""Our name of a block."""
 
 V1 = ("qkv.*", "proj.*", "relative_position_bias_table")
+"""Names inside of window attention, ours and theirs."""
 V2 = ("q_bias", "v_bias", "logit_scale", "cpb_mlp.*")
-
-
-def attention_rows(theirs: str, *names: str) -> list[Row]:
-    """Shifted-window attention under their name for it."""
-    return [row(f"{BLOCK}.mixer.{name}", f"{theirs}.{name}") for name in names]
-
-
-def named_alike(theirs: str, *names: str) -> list[Row]:
-    """What is named alike inside of a block."""
-    return [row(f"{BLOCK}.{name}.*", f"{theirs}.{name}.*") for name in names]
-
-
-def merging_rows(ours: str, theirs: str) -> list[Row]:
-    return [row(f"{ours}.{name}.*", f"{theirs}.{name}.*") for name in ("reduction", "norm")]
+"""Names that Swin V2's attention has as well."""
+NORMS = ("norm1.*", "norm2.*")
+MLP = ("mlp.*",)
+MERGING = ("reduction.*", "norm.*")
+LINEAR = ("weight", "bias")
+"""A linear layer's names, and not those of a projection head that replaces it."""
 
 
 def attentions(spec: BackboneSpec) -> Iterator[tuple[int, int, AttentionSpec]]:
-    """(i, j, mixer) of each block with attention in windows."""
+    """(stage index, block index, mixer) of each block with window attention."""
     for stage in spec.plan():
         for j, mixer in enumerate(stage.mixers):
             if isinstance(mixer, AttentionSpec):
