@@ -22,6 +22,7 @@ _EXPORTED = Refusal("torch.export")
 _OLD_COMPILER = Refusal("the compiler of torch before 2.14")
 _TRACED = Refusal("torch.jit.trace")
 _TRANSFORMED = Refusal("torch.func or forward-mode autograd")
+_NOT_TRANSFORMED = Refusal("neither torch.func nor forward-mode autograd", inapplicable=True)
 _MODES = Refusal("a torch function mode or dispatch mode")
 _SUBCLASS = Refusal("a tensor subclass")
 _ON_CPU = Refusal("on a CPU", inapplicable=True)
@@ -41,6 +42,14 @@ def observed() -> Refusal | None:
     if torch_private.has_modes():
         return _MODES
     return _TRANSFORMED if torch_private.is_transformed() else None
+
+
+def not_transformed() -> Refusal | None:
+    """Refuses unless torch.func or forward-mode autograd transforms each operator as it is
+    called."""
+    if torch.compiler.is_compiling():
+        return _COMPILED
+    return None if torch_private.is_transformed() else _NOT_TRANSFORMED
 
 
 def not_eager(x: Tensor) -> Refusal | None:
