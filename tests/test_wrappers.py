@@ -248,6 +248,36 @@ def test_each_leaf_may_be_replaced(mixer, change):
     assert_the_engine_changes_nothing(model)
 
 
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_weights_that_are_no_parameters(mixer):
+    """As inside FSDP, and of whoever works weights out in a hook."""
+    model = network(mixer)
+    source = dict(model.named_parameters())
+
+    def put(scale):
+        """Weights of which autograd knows where they are from."""
+        for name, weight in source.items():
+            owner, _, own = name.rpartition(".")
+            module = model.get_submodule(owner)
+            module._parameters.pop(own, None)
+            object.__setattr__(module, own, weight * scale)
+
+    def outputs_and_gradients():
+        out = []
+        for scale in (1.0, 1.5):
+            put(scale)
+            with torch.no_grad():
+                out.append(model(IMAGES))
+            gradients = torch.autograd.grad(model(IMAGES).square().sum(), source.values())
+            out += gradients
+        return out
+
+    found = outputs_and_gradients()
+    assert not list(model.parameters())
+    with engine.disabled():
+        assert_same_to_scale(found, outputs_and_gradients())
+
+
 OUTPUTS = {"out_indices": [0, 1]}
 
 

@@ -180,6 +180,17 @@ def not_per_token(*modules: nn.Module) -> Refusal | None:
     return None
 
 
+def not_registered(*modules: nn.Module) -> Refusal | None:
+    """Refuses modules of which one, or one inside them, has a weight that is no parameter of it, as
+    inside FSDP's forward pass: whoever asks for its parameters would miss it."""
+    for module in modules:
+        if any(isinstance(value, Tensor) for value in vars(module).values()):
+            return Refusal("a weight that is no parameter", module)
+        if refusal := not_registered(*module.children()):
+            return refusal
+    return None
+
+
 def not_known(*modules: nn.Module) -> Refusal | None:
     """Refuses modules that may mix images or keep their output: types that are neither in
     `PER_TOKEN` nor the library's own, nor a convolution."""

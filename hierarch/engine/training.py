@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import not_cpu_training, not_of_type
+from hierarch.engine.conditions import not_cpu_training, not_of_type, not_registered
 from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.layers import Mlp
@@ -80,7 +80,7 @@ def not_repeatable(module: nn.Module) -> Refusal | None:
     """Refuses modules that may not be recomputed in the backward pass."""
     if type(module) not in REPEATABLE:
         return Refusal(f"{type(module).__name__} is not recomputed", module)
-    return not_of_type(module, type(module)) or frozen(module)
+    return not_of_type(module, type(module)) or not_registered(module) or frozen(module)
 
 
 def frozen(module: nn.Module) -> Refusal | None:
