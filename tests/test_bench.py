@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnxruntime
 import pytest
 import torch
 from helpers import tiny
@@ -466,33 +467,68 @@ def fake_export(monkeypatch):
     monkeypatch.setattr(runtimes, "_export", lambda model, images, file: file.write_bytes(b"onnx"))
 
 
-def test_onnxruntime_gets_the_threads_and_the_images(monkeypatch, fake_export, net):
-    seen = {}
+RESNET = "onnxruntime:timm:test_resnet"
 
-    class Session:
-        def __init__(self, file, options, providers):
-            assert Path(file).read_bytes() == b"onnx"
-            seen.update(vars(options), providers=providers)
 
-        def get_inputs(self):
-            return [SimpleNamespace(name="images")]
+@pytest.fixture
+def sessions(monkeypatch):
+    """The sessions that the real onnxruntime starts."""
+    started = []
 
-        def run(self, outputs, feed):
-            seen["shape"] = feed["images"].shape
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
 
-    fake = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Session)
-    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-    contender = peer_contender(f"onnxruntime:{net}")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    return started
+
+
+def test_onnxruntime_computes_what_torch_does_with_so_many_threads(sessions):
+    contender, setting = peer_contender(RESNET), Setting("forward", (64, 96), 2, "float32", 3)
     assert (contender.execution, contender.is_peer) == ("runtime", True)
-    calls.prepared(contender, Setting("forward", (32, 32), 2, "float32", 3))()
-    assert seen == {
-        "intra_op_num_threads": 3,
-        "inter_op_num_threads": 1,
-        "providers": ["CPUExecutionProvider"],
-        "shape": (2, 3, 32, 32),
-    }
+    torch.manual_seed(0)
+    [found] = calls.prepared(contender, setting)()
+    torch.manual_seed(0)
+    model, images = contender.module((64, 96)).eval(), calls._images(contender, setting)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), model(images), rtol=0, atol=1e-4)
+    [session] = sessions
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert session.get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(BenchError, match="onnxruntime runs float32 on the CPU, not bfloat16"):
-        calls.prepared(contender, Setting("forward", (32, 32), 2, "bfloat16", 1))
+        calls.prepared(contender, replace(setting, dtype="bfloat16"))
+
+
+def test_the_command_line_compares_with_onnxruntime(run, spec_file, sessions):
+    options = ["--sizes", "64", "--threads", "1", "--format", "json", "--vs", RESNET]
+    status, out, errors = run("bench", spec_file, *QUICK, *options)
+    assert status == 0, errors
+    [setting] = json.loads(out)["settings"]
+    rows = {row["name"]: row for row in setting["rows"]}
+    assert {"tiny", RESNET} == {*rows}
+    assert len(sessions) == 1
+    assert rows[RESNET]["execution"] == "runtime"
+    assert all(min(row["seconds"]) > 0 for row in rows.values())
+
+
+def test_what_onnx_does_not_have_is_told(net):
+    file = Path(net.removesuffix(":net"))
+    file.write_text(NET + UNEXPORTABLE)
+    contender = peer_contender(f"onnxruntime:{file}:roots")
+    with pytest.raises(PeerError, match="roots cannot be prepared"):
+        calls.prepared(contender, Setting("forward", (32, 32), 2, "float32", 1))
+
+
+UNEXPORTABLE = """
+class Roots(nn.Module):
+    def forward(self, images):
+        return torch.linalg.eigvals(images)
+
+def roots():
+    return Roots()
+"""
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "f32"), ("bfloat16", "bf16")])

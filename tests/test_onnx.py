@@ -9,83 +9,169 @@ from helpers import newer_compiler, noise, perturb, tiny
 from torch.export import Dim
 
 import hierarch
+from hierarch.spec.registry import names
 
-HEAD = {"num_classes": 5}
-STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
+HEAD = {"head": {"num_classes": 5}}
+MAPS = {"out_indices": [0, 1]}
+STAGES = [{"dim": 8, "depth": 1}, {"dim": 16, "depth": 1}]
 EXAMPLE = (2, 3, 75, 101)
-SIZES = [EXAMPLE, (1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 200, 52)]
-WINDOWED = ["window_attention", "window_mlp", "cosine_window_attention", "grid_attention"]
-MIXERS = {
-    **{name: {"type": name, "head_dim": 4, "window_size": 4} for name in WINDOWED},
-    **{name: {"type": name, "head_dim": 4} for name in ("global_attention", "linear_attention")},
-    **{name: name for name in ("pooling", "depthwise_conv", "separable_conv", "identity")},
+SIZES = [EXAMPLE, (1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 200, 52), (2, 3, 11, 40)]
+"""The last one has fewer rows of tokens than a window."""
+
+SHIFTED = ["window_attention", "window_mlp", "cosine_window_attention"]
+HEADS = ["global_attention", "linear_attention", "neighborhood_attention"]
+MIXERS: dict[str, dict[str, object]] = {
+    **{name: {"head_dim": 4, "window_size": 4, "shift_size": 2} for name in SHIFTED},
+    "grid_attention": {"head_dim": 4, "window_size": 4},
+    **{name: {"head_dim": 4} for name in HEADS},
+    **{name: {} for name in ("pooling", "depthwise_conv", "separable_conv", "identity")},
 }
-SHIFTED = WINDOWED[:3]
+FIXED_GRID = {"token_mlp": {"grid": [19, 26], "hidden_dim": 6}}
+"""Mixers whose weights belong to one grid, which are exported for it: that of `EXAMPLE`."""
+RULES = ["pad", "pad_shift", "clamp", "clamp_both"]
 
 
-def network(mixer):
-    entry = MIXERS[mixer]
-    cycle = [entry, entry | {"shift_size": 2}] if mixer in SHIFTED else entry
-    return perturb(hierarch.build(tiny(stages=STAGES, head=HEAD) | {"mixer": cycle}))
+def built(mixers, **fields):
+    return perturb(hierarch.build(tiny(**fields) | {"mixer": mixers}))
+
+
+def network(name):
+    """Of one block, or of a block for each rule for small maps, the last one on a grid of its
+    own."""
+    entry = {"type": name, **MIXERS[name]}
+    if name not in SHIFTED:
+        return built(entry, stages=STAGES[:1], **HEAD)
+    *others, last = (entry | {"small_map": rule} for rule in RULES)
+    stages = [STAGES[0] | {"mixer": others, "depth": len(others)}, STAGES[1] | {"mixer": last}]
+    return built(entry, stages=stages, **HEAD)
+
+
+def with_all_mixers():
+    """Of a block for each mixer, on the grid of `EXAMPLE`."""
+    cycle = [{"type": name, **options} for name, options in (MIXERS | FIXED_GRID).items()]
+    return built(cycle, stages=[{"dim": 8, "depth": len(cycle)}], **HEAD)
+
+
+def preset(name, stages=None):
+    """A preset with two blocks in its first stage, and one in each other, up to so many stages."""
+    spec = hierarch.load(name)
+    first, *others = (stage.to_data() for stage in spec.stages[:stages])
+    depths = [first | {"depth": 2}, *(stage | {"depth": 1} for stage in others)]
+    return perturb(hierarch.build(spec.to_data() | {"stages": depths}), std=0.02)
 
 
 def onnx_runtime(path):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    return lambda images: torch.from_numpy(session.run(None, {given.name: images.numpy()})[0])
+
+    def run(images):
+        outputs = session.run(None, {given.name: images.numpy()})
+        return tuple(map(torch.from_numpy, outputs))
+
+    return run
 
 
 @torch.no_grad()
 def assert_same_outputs(run, model, sizes):
     for size in sizes:
         images = noise(*size)
-        torch.testing.assert_close(run(images), model(images), rtol=0, atol=1e-4)
+        found, wanted = run(images), model(images)
+        found, wanted = (out if isinstance(out, tuple) else (out,) for out in (found, wanted))
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+def old_export(model, path, example=EXAMPLE):
+    """By torch.jit.trace, for all sizes."""
+    axes = {0: "batch", 2: "height", 3: "width"}
+    options = {"dynamo": False, "input_names": ["images"], "dynamic_axes": {"images": axes}}
+    with torch.no_grad():
+        torch.onnx.export(model, (noise(*example),), path, **options)
+    return onnx_runtime(path)
+
+
+def new_export(model, path, dynamic=(0, 2, 3), example=EXAMPLE):
+    """By torch.export; `dynamic` are the axes of which the size may change."""
+    dims = (dict.fromkeys(dynamic, Dim.DYNAMIC),) if dynamic else None
+    options = {"dynamo": True, "dynamic_shapes": dims, "verbose": False}
+    with torch.no_grad():
+        torch.onnx.export(model, (noise(*example),), path, **options)
+    return onnx_runtime(path)
+
+
+def test_every_mixer_is_here():
+    assert sorted(MIXERS | FIXED_GRID) == names("mixer")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("mixer", MIXERS)
-def test_a_trace_computes_the_same(mixer):
+def test_a_trace_computes_the_same_at_all_sizes(mixer):
     model = network(mixer)
     with torch.no_grad():
         traced = torch.jit.trace(model, noise(*EXAMPLE))
-    assert_same_outputs(traced, model, [EXAMPLE])
+    assert_same_outputs(traced, model, SIZES)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the old exporter, which torch deprecates
-@pytest.mark.parametrize("mixer", [*SHIFTED, "grid_attention"])
+@pytest.mark.parametrize("mixer", MIXERS)
 def test_the_old_exporter_writes_one_file_for_all_sizes(tmp_path, mixer):
-    model, path = network(mixer), tmp_path / "model.onnx"
-    axes = {0: "batch", 2: "height", 3: "width"}
-    with torch.no_grad():
-        torch.onnx.export(
-            model,
-            (noise(*EXAMPLE),),
-            path,
-            dynamo=False,
-            input_names=["images"],
-            dynamic_axes={"images": axes},
-        )
-    assert_same_outputs(onnx_runtime(path), model, SIZES)
+    model = network(mixer)
+    assert_same_outputs(old_export(model, tmp_path / "model.onnx"), model, SIZES)
 
 
 @newer_compiler
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_new_exporter_writes_one_file_for_all_sizes(tmp_path, mixer):
-    model, path = network(mixer), tmp_path / "model.onnx"
-    dims = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    with torch.no_grad():
-        torch.onnx.export(
-            model, (noise(*EXAMPLE),), path, dynamo=True, dynamic_shapes=(dims,), verbose=False
-        )
-    assert_same_outputs(onnx_runtime(path), model, SIZES)
+    model = network(mixer)
+    assert_same_outputs(new_export(model, tmp_path / "model.onnx"), model, SIZES)
 
 
 @newer_compiler
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
-def test_the_new_exporter_writes_a_file_for_one_size(tmp_path, mixer):
-    model, path = network(mixer), tmp_path / "model.onnx"
-    with torch.no_grad():
-        torch.onnx.export(model, (noise(*EXAMPLE),), path, dynamo=True, verbose=False)
-    assert_same_outputs(onnx_runtime(path), model, [EXAMPLE])
+@pytest.mark.parametrize("dynamic", [(), (0,)], ids=["static", "batch"])
+def test_the_new_exporter_writes_a_file_for_one_size_of_images(tmp_path, dynamic):
+    model = with_all_mixers()
+    run = new_export(model, tmp_path / "model.onnx", dynamic)
+    batches = [1, 2, 5] if dynamic else [EXAMPLE[0]]
+    assert_same_outputs(run, model, [(batch, *EXAMPLE[1:]) for batch in batches])
+
+
+@newer_compiler
+@pytest.mark.filterwarnings("ignore")  # of the exporters' own
+@pytest.mark.parametrize("export", [old_export, new_export])
+def test_several_maps_are_several_outputs(tmp_path, export):
+    model = built(tiny()["mixer"], stages=STAGES, **MAPS)
+    run = export(model, tmp_path / "model.onnx")
+    assert [len(found.shape) for found in run(noise(*EXAMPLE))] == [4, 4]
+    assert_same_outputs(run, model, SIZES)
+
+
+PRESETS = {
+    "swin_tiny": 224,
+    "swin_v2_tiny_window8_256": 256,
+    "swin_mixer_tiny_d24": 256,
+    "convnext_tiny": 224,
+    "caformer_s18": 224,
+    "convformer_s18": 224,
+    "poolformer_s12": 224,
+    "vit_tiny_patch16": 224,
+}
+"""By the size that they are published for."""
+
+
+@pytest.mark.filterwarnings("ignore")  # of the old exporter, which torch deprecates
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_old_exporter_writes_presets(tmp_path, name):
+    model, native = preset(name), (1, 3, PRESETS[name], PRESETS[name])
+    run = old_export(model, tmp_path / "model.onnx", native)
+    assert_same_outputs(run, model, [native, (2, 3, 97, 260)])
+
+
+@newer_compiler
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_new_exporter_writes_presets(tmp_path, name):
+    # an export takes as long as there are blocks; CAFormer's third stage is its first of attention
+    model, native = preset(name, 3 if name == "caformer_s18" else 2), (2, 3, *[PRESETS[name]] * 2)
+    run = new_export(model, tmp_path / "model.onnx", example=native)
+    assert_same_outputs(run, model, [native, (1, 3, 97, 260)])

@@ -49,7 +49,7 @@ class LinearAttention(SelfAttention):
         # eq. (5), with means over the tokens for sums, which float16 has no room for; the ratio is
         # the same
         q, k = positive(q), positive(k) / (h * w)
-        values = k.mT @ v
+        values = k.transpose(-2, -1) @ v
         weights = k.sum(-2).unsqueeze(-1)
         return self.join((q @ values) / (q @ weights)).view_as(x)
 
