@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import noise, perturb, tiny
+from torch._inductor import config
 
 import hierarch
 from hierarch import engine
+from hierarch.engine import torch_private
 from hierarch.engine.seam import dispatch
 from hierarch.engine.table import SEAM
 
@@ -142,23 +146,84 @@ NAMES = {
     "tracing state": "torch._C._get_tracing_state",
     "dispatch modes": "torch._C._len_torch_dispatch_stack",
     "function modes": "torch._C._len_torch_function_stack",
+    "transforms": "torch._C._functorch",
     "interpreters": "torch._C._functorch.peek_interpreter_stack",
     "forward gradients": "torch.autograd.forward_ad._current_level",
     "softmax's gradient": "torch._softmax_backward_data",
     "oneDNN": "torch._C._has_mkldnn",
+    "oneDNN's linear layer": "torch.ops.mkldnn._linear_pointwise",
+    "oneDNN's order": "torch.ops.mkldnn._reorder_linear_weight",
+    "oneDNN's bfloat16": "torch.ops.mkldnn._is_mkldnn_bf16_supported",
+    "MKL": "torch._C.has_mkl",
     "the library's file": "torch._C.__file__",
-    "global hooks": "torch.nn.modules.module._global_forward_hooks",
+    "global forward hooks": "torch.nn.modules.module._global_forward_hooks",
+    "global forward pre hooks": "torch.nn.modules.module._global_forward_pre_hooks",
+    "global backward hooks": "torch.nn.modules.module._global_backward_hooks",
+    "global backward pre hooks": "torch.nn.modules.module._global_backward_pre_hooks",
 }
+OF_THE_COMPILER = {
+    "known sizes": "torch.fx.experimental.symbolic_shapes.statically_known_true",
+    "settings": "torch._inductor.config",
+    "frozen weights": "torch._inductor.config.freezing",
+}
+"""Names that are looked up when a program is compiled."""
+MADE_ANEW = {"default"}
+"""An operator's overload, which torch makes when it is asked for: it cannot be taken away."""
+
+
+def names_asked_for(tree):
+    """The last part of each name that code looks up, in case it is there."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name("getattr"), args=[_, ast.Constant(name), *_]):
+                yield name
+            case ast.Call(func=ast.Name("_mkldnn"), args=[ast.Constant(name)]):
+                yield name
+            case ast.ListComp(
+                elt=ast.Call(func=ast.Name("getattr"), args=[_, ast.JoinedStr() as name, *_]),
+                generators=[ast.comprehension(target=ast.Name(variable), iter=values)],
+            ):
+                for value in ast.literal_eval(values):
+                    yield eval(ast.unparse(name), {variable: value})
+            case ast.Try(body=[ast.ImportFrom(names=imported)]):
+                yield from (alias.name for alias in imported)
+
+
+def test_every_private_name_that_is_looked_up_is_taken_away_once():
+    tree = ast.parse(Path(torch_private.__file__).read_text())
+    listed = {name.rpartition(".")[2] for name in (NAMES | OF_THE_COMPILER).values()}
+    assert {*names_asked_for(tree)} - MADE_ANEW == listed
+
+
+def test_without_a_private_name_of_the_compiler_nothing_is_known(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # which cannot be without it
+    assert torch_private.is_known(True)
+    monkeypatch.delattr(OF_THE_COMPILER["known sizes"])
+    assert not torch_private.is_known(True)
+
+
+@pytest.mark.parametrize("name", ["settings", "frozen weights"])
+def test_without_the_compilers_settings_no_weights_are_frozen(monkeypatch, name):
+    with config.patch(freezing=True):
+        assert torch_private.freezes()
+        if name == "settings":
+            monkeypatch.setitem(sys.modules, OF_THE_COMPILER[name], None)
+            monkeypatch.delattr(torch._inductor, "config")
+        else:
+            monkeypatch.setattr(torch._inductor, "config", SimpleNamespace())
+        assert not torch_private.freezes()
+
+
 WITHOUT = """
 import sys
 sys.path.insert(0, "{tests}")
 import torch
-import {module} as home
+{home}
 import torch.utils._python_dispatch, torch.overrides
 
 from helpers import noise, perturb, tiny
 saved = home.{name}
-del home.{name}
+{remove}
 import hierarch, hierarch.engine
 {restore}
 model = perturb(hierarch.build(tiny(head={{"num_classes": 5}})))
@@ -181,13 +246,22 @@ print("equal")
 """
 
 
+HOMES = {"torch.ops.mkldnn": "home = torch.ops.mkldnn"}
+
+
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_without_a_private_name_of_torch_the_result_is_the_same(name):
     module, _, attribute = name.rpartition(".")
     # torch's own code goes on calling it
     restore = f"home.{attribute} = saved"
+    # torch makes an operator anew where it is asked for
+    remove = f"home.{attribute} = None" if "torch.ops" in module else f"del home.{attribute}"
     program = WITHOUT.format(
-        tests=Path(__file__).parent, module=module, name=attribute, restore=restore
+        tests=Path(__file__).parent,
+        home=HOMES.get(module, f"import {module} as home"),
+        name=attribute,
+        remove=remove,
+        restore=restore,
     )
     assert output_of(program).strip() == "equal"
 
