@@ -27,10 +27,11 @@ OPENED = "__opened__"
 
 @contextmanager
 def own_registries():
-    """Parts and rules that a document adds to the library's own are forgotten after it."""
+    """Removes the parts, count rules and report formats that a document added, after it."""
     from hierarch.complexity import counter
+    from hierarch.report import FORMATS
 
-    rules = dict(counter._RULES)
+    rules, formats = dict(counter._RULES), dict(FORMATS)
     try:
         yield
     finally:
@@ -40,6 +41,8 @@ def own_registries():
                     del parts[name]
         counter._RULES.clear()
         counter._RULES.update(rules)
+        FORMATS.clear()
+        FORMATS.update(formats)
 
 
 def set_up(namespace):
