@@ -1,6 +1,6 @@
 """Runs every example: doctests of the library, and the fences of README and docs.
 
-Fences of one file share a namespace and a throwaway working directory. See docs/fences.py.
+Fences of one file share a namespace and a temporary working directory. See docs/fences.py.
 """
 
 import os
@@ -60,7 +60,7 @@ def console(example):
 
 
 def spec(example):
-    """A fence without stages is a piece of a spec: a small network is put around it."""
+    """Loads a `yaml` fence as a spec. One without stages is completed to a small network."""
     text = example.parsed
     fences.save(text)
     if "stages:" not in text:
