@@ -462,7 +462,7 @@ def test_memory_that_was_not_measured_is_none_with_a_note(monkeypatch):
 
 @pytest.fixture
 def fake_export(monkeypatch):
-    monkeypatch.setattr(runtimes, "_is_there", lambda package: True)
+    monkeypatch.setattr(runtimes, "_is_installed", lambda package: True)
     monkeypatch.setattr(runtimes, "_export", lambda model, images, file: file.write_bytes(b"onnx"))
 
 
@@ -562,7 +562,7 @@ QUICK = ["--rounds", "2", "--gemm", "16", "--no-memory"]
     ],
 )
 def test_a_mistake_is_one_line(run, monkeypatch, spec_file, net, args, message):
-    monkeypatch.setattr(runtimes, "_is_there", lambda package: True)
+    monkeypatch.setattr(runtimes, "_is_installed", lambda package: True)
     file = net.removesuffix(":net")
     args = [arg.replace("NET", file) for arg in args]
     status, out, err = run("bench", spec_file, *QUICK, *args)
