@@ -91,7 +91,7 @@ def main() -> None:
         data["settings"].append(found := result(setting, args.quick))
         if "error" in found:
             print(f"  {found['error']}", file=sys.stderr)
-        # after each, so that what took an hour is not lost with what comes after it
+        # after each setting, so that no result is lost if a later one fails
         args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if not (args.quick or args.only):
         data["profile"] = profile()

@@ -211,10 +211,12 @@ def to_yaml(data: Any) -> str:
 
 def flow(data: Mapping[str, Any]) -> CommentedMap:
     """Data in the presets' layout: one line per field, and per entry of a list."""
-    laid = CommentedMap()
+    lines = CommentedMap()
     for key, value in data.items():
-        laid[key] = CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
-    return laid
+        lines[key] = (
+            CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
+        )
+    return lines
 
 
 def in_line(value: Any) -> Any:
