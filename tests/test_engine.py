@@ -80,7 +80,7 @@ def test_an_image_passes_few_files_and_calls():
 
 @pytest.mark.parametrize(
     "question",
-    ["compiling", "tracing", "is_grad_enabled", "autocast", "_hooks", "device.type", "is_cpu"],
+    ["compiling", "tracing", "is_grad_enabled", "autocast", "_hooks", "device.type ==", "is_cpu"],
 )
 def test_no_file_of_the_network_asks_how_it_runs(question):
     for file in (ROOT / "hierarch" / "nn").glob("*.py"):
