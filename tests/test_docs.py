@@ -82,8 +82,9 @@ def test_a_stale_file_is_seen(tmp_path):
     assert figures.stale({tmp_path / "none.md": ""}) == [tmp_path / "none.md"]
 
 
-def test_the_walk_through_has_the_whole_example():
-    source = (ROOT / "examples" / "custom_mixer.py").read_text("utf-8")
+@pytest.mark.parametrize("example", ["custom_mixer.py", "windowed_mixer.py"])
+def test_the_page_on_custom_mixers_shows_every_class_of_the_example(example):
+    source = (ROOT / "examples" / example).read_text("utf-8")
     text = (ROOT / "docs" / "custom-mixer.md").read_text("utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     assert len(classes) == 2
@@ -93,7 +94,7 @@ def test_the_walk_through_has_the_whole_example():
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_every_example_is_run_by_a_page(script):
-    command = f"$ python examples/{script.name}\n"
+    command = f"$ python examples/{script.name}"
     fenced = [found["body"] for page in PAGES for found in fences.FENCE.finditer(page.read_text())]
     assert any(command in body for body in fenced)
 
