@@ -1,8 +1,8 @@
 """Prints how the time of a call is spent, by kind of operator, as a Markdown table.
 
-Swin-T at 224². On one thread: a forward pass of 4 images (one thread's share of a batch), also with
-packed weights, of a single image, and of a large one in bfloat16. On all threads: a compiled forward
-pass of a single image with frozen weights, and a training step of 8 images, also of
+Swin-T at 224². On one thread: a forward pass of 4 images (one thread's share of a batch), also
+with packed weights, of a single image, and of a large one in bfloat16. On all threads: a compiled
+forward pass of a single image with frozen weights, and a training step of 8 images, also of
 Swin-Mixer-T/D24. The last row has the time of whole calls on all threads.
 
 python benchmarks/operators.py

@@ -23,11 +23,11 @@ def page(data: dict[str, Any]) -> str:
     found = {setting["name"]: setting for setting in data["settings"]}
     parts = [
         "# Performance",
-        f"Measured on {_machine(data)}. Weights are random. Every network is called once per round, "
-        "in an order that rotates, and only when the threads of the one before are idle. A goal "
-        "that is not reached is marked **no**. [Speed and memory](speed.md) says how a network "
-        "runs; `hierarch bench SPEC --explain` says which way each of its modules takes, and what "
-        "refused the faster ways.",
+        f"Measured on {_machine(data)}. Weights are random. Every network is called once per "
+        "round, in an order that rotates, and only when the threads of the one before are idle. "
+        "A goal that is not reached is marked **no**. [Speed and memory](speed.md) says how a "
+        "network runs; `hierarch bench SPEC --explain` says which way each of its modules takes, "
+        "and what refused the faster ways.",
         "\n".join(_summary(found)),
     ]
     for setting in SETTINGS:

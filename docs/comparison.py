@@ -30,8 +30,8 @@ leaves out norms and pooling: convolutions, linear layers and attention remain. 
 the factor by which the MACs grow at twice the height and width: ×4 if the cost is linear in the
 area, and more if the cost per pixel grows.
 
-This page is written by `python docs/comparison.py`. `hierarch flops` counts any of these beside your
-own spec, for example with `--vs timm:deit_small_patch16_224`. See [complexity](complexity.md).
+This page is written by `python docs/comparison.py`. `hierarch flops` counts any of these beside
+your own spec, for example with `--vs timm:deit_small_patch16_224`. See [complexity](complexity.md).
 
 """
 

@@ -24,7 +24,7 @@ FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
 
 @contextmanager
 def workplace() -> Iterator[None]:
-    """Context in which the working directory is temporary, with a copy of `specs` and `examples`."""
+    """Context with a temporary working directory, which has copies of `specs` and `examples`."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("specs", "examples"):
             shutil.copytree(ROOT / name, Path(folder, name))

@@ -85,7 +85,7 @@ def picture() -> str:
 
 
 def words(text: str) -> list[str]:
-    """The lines of a file; of an SVG the texts only, since the drawing depends on rich's version."""
+    """The lines of a file; of an SVG its texts, since the drawing depends on rich's version."""
     is_svg = text.startswith("<svg")
     return re.findall(r">([^<>]+)</text>", text) if is_svg else text.splitlines()
 

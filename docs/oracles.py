@@ -1,7 +1,7 @@
 """timm's network for each preset, as the reference that ours is compared with.
 
-It is built by timm's own entry point, so that widths, depths, norms and epsilons are timm's, and not
-taken from our spec. A small network has the same parts at a small width and depth.
+It is built by timm's own entry point, so that widths, depths, norms and epsilons are timm's, and
+not taken from our spec. A small network has the same parts at a small width and depth.
 """
 
 from __future__ import annotations
