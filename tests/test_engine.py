@@ -78,6 +78,15 @@ def test_an_image_passes_few_files_and_calls():
     assert 5 < max(depths) <= 9
 
 
+@pytest.mark.parametrize(
+    "question",
+    ["compiling", "tracing", "is_grad_enabled", "autocast", "_hooks", "device.type ==", "is_cpu"],
+)
+def test_no_file_of_the_network_asks_how_it_runs(question):
+    for file in (ROOT / "hierarch" / "nn").glob("*.py"):
+        assert question not in file.read_text(), file
+
+
 # without the folder
 
 WITHOUT_ENGINE = """

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
+
 import pytest
+import sympy
 import torch
 import torch.fx.experimental._config as symbolic_shapes
 from helpers import assert_same, newer_compiler, noise, perturb, shifted_block, tiny
+from torch import nn
 from torch.export import Dim
 
 import hierarch
+from hierarch.spec.grid import ceil_div
 
 HEAD = {"num_classes": 5}
 # one window or many, with padding and without, down to one image of one token
@@ -32,8 +38,47 @@ def export(model, images, *, least=1):
         ).module()
 
 
-def assert_one_export_serves(model, sizes, **options):
+def refused(program, *, least=1, tokens=1):
+    """What a program asks of its sizes and not all of them fulfill, from `least` pixels a side and
+    so many tokens on: at each rest of a division by up to 32, and at some large ones."""
+    sides = [*range(least, least + 32), 224, 511, 1024, 4097]
+    [images] = [node for node in program.graph.nodes if node.op == "placeholder"]
+    batch, channels, *grid = images.meta["val"].shape
+    sizes = [size.node.expr for size in (batch, *grid)]
+    assert channels == 3
+    assert all(size.is_symbol for size in sizes)
+    assert len({*sizes}) == 3, "no size follows from another"
+    asked = [
+        n.args[0] for n in program.graph.nodes if n.target is torch.ops.aten._assert_scalar.default
+    ]
+    found = []
+    for condition in {node.meta["val"].node.expr for node in asked if hasattr(node, "meta")}:
+        assert {*condition.free_symbols} <= {*sizes}
+        holds = sympy.lambdify(sizes, condition, modules=[{"FloorDiv": operator.floordiv}])
+        several = [
+            (batch, height, width)
+            for batch, height, width in itertools.product([1, 2, 5], sides, sides)
+            if ceil_div(height, 4) * ceil_div(width, 4) >= tokens
+        ]
+        if not all(holds(*size) for size in several):
+            found.append(str(condition))
+    return found
+
+
+class Halves(nn.Module):
+    def forward(self, images):
+        return images.unflatten(2, (-1, 2)).mean(3)
+
+
+def test_what_a_program_asks_of_its_sizes_is_seen():
+    program = export(Halves(), noise(2, 3, 74, 101))
+    assert any("Mod" in condition for condition in refused(program))
+    assert refused(export(nn.GELU(), noise(2, 3, 74, 101))) == []
+
+
+def assert_one_export_serves(model, sizes, *, tokens=1, **options):
     exported = export(model, noise(2, 3, 75, 101), **options)
+    assert refused(exported, least=min(min(size[1:]) for size in sizes), tokens=tokens) == []
     with torch.no_grad():
         for batch, height, width in sizes:
             images = noise(batch, 3, height, width)
@@ -76,8 +121,8 @@ def test_one_export_serves_every_size_with_other_mixers(mixer):
 def test_one_export_serves_every_size_with_other_attention(mixer):
     spec = tiny(stages=STAGES[:1], layer_scale=0.1) | {"mixer": {"type": mixer, "head_dim": 4}}
     # torch's own reshape makes a case apart of a sequence of one token
-    sizes = SIZES if mixer == "grid_attention" else SIZES[:-1]
-    assert_one_export_serves(perturb(hierarch.build(spec)), sizes)
+    sizes, tokens = (SIZES, 1) if mixer == "grid_attention" else (SIZES[:-1], 2)
+    assert_one_export_serves(perturb(hierarch.build(spec)), sizes, tokens=tokens)
 
 
 BLOCKS = {
@@ -143,7 +188,7 @@ def test_a_resized_position_is_exported():
     position = {"type": "absolute", "grid": 6}
     spec = tiny(stages=STAGES[:1], position_embedding=position) | {"mixer": "identity"}
     # torch's own bicubic resizing makes a case apart of a grid of one token
-    assert_one_export_serves(perturb(hierarch.build(spec)), SIZES[:-1])
+    assert_one_export_serves(perturb(hierarch.build(spec)), SIZES[:-1], tokens=2)
 
 
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])

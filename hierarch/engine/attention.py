@@ -1,5 +1,5 @@
 """Attention in inference, and in programs: sequences of one mask at a time, without a mask for each
-sequence."""
+sequence; and under the transforms of torch.func, by operators that they know."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hierarch.engine.conditions import not_cpu_inference, not_eager_on_cpu, not_eager_or_compiled
+from hierarch.engine.conditions import (
+    not_cpu_inference,
+    not_eager_on_cpu,
+    not_eager_or_compiled,
+    not_transformed,
+)
 from hierarch.engine.onednn import not_onednn
 from hierarch.engine.recomputing import recomputing_attention
 from hierarch.engine.seam import Refusal, way
+from hierarch.nn import functional
 from hierarch.nn.functional import Masks
 
+attention = functional.attention
+"""The definition."""
 MAX_MAP_ELEMENTS = 1 << 21
 """Numbers of all attention maps that are materialized at once: 8 MiB in float32."""
 
@@ -58,6 +67,22 @@ def run_by_mask(
     # with the heads of a token side by side, as torch's kernels leave them
     out = [attend(q, k, v, attn_mask=mask).transpose(1, 2) for q, k, v, (_, mask) in parts]
     return torch.cat(out).flatten(2)
+
+
+def refuses_by_operators(
+    q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None = None
+) -> Refusal | None:
+    """Takes what `torch.func` transforms: on a CPU torch's kernel has no forward-mode derivative,
+    no rule to batch its gradient, and no gradient of a mask that only the caller differentiates."""
+    return not_transformed()
+
+
+@way("by operators", refuses_by_operators)
+def run_by_operators(
+    q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float | None = None
+) -> Tensor:
+    with sdpa_kernel(SDPBackend.MATH):
+        return attention(q, k, v, masks, scale)
 
 
 def _joined(heads: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import not_cpu_inference, not_per_token, observed
+from hierarch.engine.conditions import not_cpu_inference, not_per_token, not_registered, observed
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
@@ -60,7 +60,8 @@ _memos: weakref.WeakKeyDictionary[nn.Module, Memo] = weakref.WeakKeyDictionary()
 
 def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
     """Not on a GPU: comparing weights would make the processor wait for it."""
-    return not_cpu_inference(like) or not_per_token(*mixer.children())
+    inner = tuple(mixer.children())
+    return not_cpu_inference(like) or not_per_token(*inner) or not_registered(*inner)
 
 
 @way("remembered", refuses_remembered)

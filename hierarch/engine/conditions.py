@@ -22,6 +22,7 @@ _EXPORTED = Refusal("torch.export")
 _OLD_COMPILER = Refusal("the compiler of torch before 2.14")
 _TRACED = Refusal("torch.jit.trace")
 _TRANSFORMED = Refusal("torch.func or forward-mode autograd")
+_NOT_TRANSFORMED = Refusal("neither torch.func nor forward-mode autograd", inapplicable=True)
 _MODES = Refusal("a torch function mode or dispatch mode")
 _SUBCLASS = Refusal("a tensor subclass")
 _ON_CPU = Refusal("on a CPU", inapplicable=True)
@@ -41,6 +42,14 @@ def observed() -> Refusal | None:
     if torch_private.has_modes():
         return _MODES
     return _TRANSFORMED if torch_private.is_transformed() else None
+
+
+def not_transformed() -> Refusal | None:
+    """Refuses unless torch.func or forward-mode autograd transforms each operator as it is
+    called."""
+    if torch.compiler.is_compiling():
+        return _COMPILED
+    return None if torch_private.is_transformed() else _NOT_TRANSFORMED
 
 
 def not_eager(x: Tensor) -> Refusal | None:
@@ -167,6 +176,17 @@ def not_per_token(*modules: nn.Module) -> Refusal | None:
             or not_per_token(*(child for child in module._modules.values() if child is not None))
         )
         if refusal:
+            return refusal
+    return None
+
+
+def not_registered(*modules: nn.Module) -> Refusal | None:
+    """Refuses modules of which one, or one inside them, has a weight that is no parameter of it, as
+    inside FSDP's forward pass: whoever asks for its parameters would miss it."""
+    for module in modules:
+        if any(isinstance(value, Tensor) for value in vars(module).values()):
+            return Refusal("a weight that is no parameter", module)
+        if refusal := not_registered(*module.children()):
             return refusal
     return None
 

@@ -33,7 +33,10 @@ SEAM = Seam(
         Op(WindowMixer, "forward", gathering.run_gathered),
         Op(MaskedWindowMixer, "masks", caches.run_remembered, alignment.run_aligned),
         Op(SelfAttention, "attend", recomputing.run_attend),
-        Op(functional, "attention", attention.run_recomputing, attention.run_by_mask),
+        Op(
+            *(functional, "attention"),
+            *(attention.run_recomputing, attention.run_by_mask, attention.run_by_operators),
+        ),
         Op(functional, "mlp", training.run_mlp, linear.run_gelu),
         Op(functional, "linear", linear.run_onednn, linear.run_packed),
         Op(functional, "patches", linear.run_patches),

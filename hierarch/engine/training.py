@@ -7,6 +7,7 @@ gradients, are autograd's up to rounding.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import not_cpu_training, not_of_type
+from hierarch.engine.conditions import not_cpu_training, not_of_type, not_registered
 from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.layers import Mlp
@@ -79,7 +80,7 @@ def not_repeatable(module: nn.Module) -> Refusal | None:
     """Refuses modules that may not be recomputed in the backward pass."""
     if type(module) not in REPEATABLE:
         return Refusal(f"{type(module).__name__} is not recomputed", module)
-    return not_of_type(module, type(module)) or frozen(module)
+    return not_of_type(module, type(module)) or not_registered(module) or frozen(module)
 
 
 def frozen(module: nn.Module) -> Refusal | None:
@@ -108,7 +109,8 @@ class _Mlp(torch.autograd.Function):
         (x, *weights), hidden = saved[:count], saved[count:]
         w1, b1, w2, b2, *of_norm = weights
         if torch.is_grad_enabled():
-            out = F.linear(ctx.act(F.linear(ctx.norm(x), w1, b1)), w2, b2)
+            normed = _holding(ctx.norm, of_norm)(x)
+            out = F.linear(ctx.act(F.linear(normed, w1, b1)), w2, b2)
             dx, *rest = by_autograd(out, (x, *weights), grad)
             return dx, None, None, *rest
         sums = Sums(weights)
@@ -135,11 +137,23 @@ def _tiles(x: Tensor) -> tuple[Tensor, ...]:
 def _again(
     module: nn.Module, x: Tensor, weights: Iterable[Tensor] = ()
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-    """module(x), and a function from its gradient to those of x and the weights."""
+    """module(x) by these weights, and a function from its gradient to those of x and the weights.
+
+    They are tensors of their own, so that hooks on the module's weights see the sum, once.
+    """
+    x, *leaves = (tensor.detach().requires_grad_() for tensor in (x, *weights))
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        out: Tensor = module(x)
-    return out.detach(), lambda grad: torch.autograd.grad(out, (x, *weights), grad)
+        out: Tensor = _holding(module, leaves)(x)
+    return out.detach(), lambda grad: torch.autograd.grad(out, (x, *leaves), grad)
+
+
+def _holding(module: nn.Module, weights: Iterable[Tensor]) -> nn.Module:
+    """A layer like this one, with the weights of the forward pass: the layer may hold others by
+    now, as after `torch.func.functional_call`."""
+    given, like = iter(weights), copy.copy(module)
+    parameters = module._parameters.items()
+    vars(like)["_parameters"] = {name: w if w is None else next(given) for name, w in parameters}
+    return like
 
 
 class Sums:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.nn import functional
 from hierarch.nn.attention import PositionBias, SelfAttention
 from hierarch.nn.padding import symbolic_min
 from hierarch.spec.base import Flag, Kernel
@@ -90,9 +90,10 @@ class NeighborhoodAttention(SelfAttention):
         rows, columns = (neighbors(n, self.kernel_size, device=x.device) for n in (h, w))
         index = over_both_axes(rows * w, columns)
         bias = self.position_bias(rows, columns)
-        mask = None if bias is None else bias.repeat(b, 1, 1, 1).to(q.dtype)
-        mixed = F.scaled_dot_product_attention(q[:, :, None], k[:, index], v[:, index], mask)
-        return self.join(rearrange(mixed, "(b heads) n 1 d -> b heads n d", b=b)).view_as(x)
+        masks = [] if bias is None else [(q.shape[0], bias.repeat(b, 1, 1, 1))]
+        mixed = functional.attention(q[:, :, None], k[:, index], v[:, index], masks)
+        heads = rearrange(mixed, "(b heads) 1 (n d) -> b heads n d", b=b, n=h * w)
+        return self.join(heads).view_as(x)
 
     def position_bias(self, rows: Tensor, columns: Tensor) -> Tensor | None:
         """(heads, N, 1, K*K): the bias of each logit, by the offset of the key from its query."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -94,8 +94,10 @@ class Backbone(nn.Module):
         return tokens
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
-        """The norm that a stage's map leaves the network with: the last one's is the head's."""
-        normed: Tensor = cast(Stage, self.stages[index]).norm(x)
+        """The norm that a stage's map leaves the network with: the last one's is the head's. A
+        module that took a stage's place has no other than that."""
+        stage = _within(self.stages[index], Stage)
+        normed: Tensor = stage.norm(x) if stage else x
         return self.norm(normed) if index == len(self.stages) - 1 else normed
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -158,26 +160,31 @@ class Backbone(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the publications do not decay (norms and biases, which
-        optimizers tell by their single dimension, aside)."""
+        optimizers tell by their single dimension, aside), inside wrappers, too."""
         names = {"position_embedding.table"} if self.spec.position_embedding else set()
         for stage in self.spec.plan():
             for j, mixer in enumerate(stage.mixers):
                 prefix = f"stages.{stage.index}.blocks.{j}.mixer"
                 names |= {f"{prefix}.{name}" for name in mixer.no_weight_decay}
-        return names & {name for name, _ in self.named_parameters()}
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if any(_is_wrapped(name, own) for own in names)
+        }
 
     def set_grad_checkpointing(
         self, enable: bool = True, per: Literal["block", "stage"] = "block"
     ) -> None:
         """Recompute each block, or each stage, in the backward pass instead of keeping what is
         inside it. By stages less is kept from the forward pass, and more at once in the backward.
+        Stages inside wrappers are set, too; a module that took a stage's place is left as it is.
 
         Raises `ValueError` for any other `per`.
         """
         if per not in ("block", "stage"):
             raise ValueError(f"per={per!r} should be 'block' or 'stage'")
-        for stage in self.stages:
-            cast(Stage, stage).grad_checkpointing = per if enable else None
+        for stage in filter(None, (_within(stage, Stage) for stage in self.stages)):
+            stage.grad_checkpointing = per if enable else None
 
     def reset_parameters(self) -> None:
         """Draw all parameters as published, and fill in the tables that are worked out, as when the
@@ -186,23 +193,43 @@ class Backbone(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
-        return self.head.get_submodule("fc")
+        return (_within(self.head, Head) or self.head).get_submodule("fc")
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last linear layer by a new one; 0 classes return the mean features.
 
-        Raises `ValueError` for a network without a head, and for a negative number.
+        Raises `ValueError` for a network without a head, or with one of another type, and for a
+        negative number.
         """
         if self.spec.head is None:
             raise ValueError(f"{self.spec.name} has no head; build it with head={{...}}")
+        head = _within(self.head, Head)
+        if head is None:
+            raise ValueError(f"the head is a {type(self.head).__name__}, without a Head inside")
         self.spec = override(
             self.spec, {"head": self.spec.head.to_data() | {"num_classes": num_classes}}
         )
         like = next(self.stages.parameters())
         new = self._head(self.spec.head).to(device=like.device, dtype=like.dtype)
-        assert isinstance(self.head, Head)
         assert isinstance(new, Head)
-        self.head = new.taking_over(self.head).train(self.training)
+        head.take_classifier(new.train(self.training))
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _within(module: nn.Module, cls: type[M]) -> M | None:
+    """The module of this class that another one is, or wraps: torch.compile and others keep what
+    they wrap as a child."""
+    if isinstance(module, cls):
+        return module
+    return next(filter(None, (_within(child, cls) for child in module.children())), None)
+
+
+def _is_wrapped(name: str, own: str) -> bool:
+    """Whether a parameter's name is its own name, with those of wrappers in between."""
+    parts = iter(name.split("."))
+    return all(part in parts for part in own.split("."))
 
 
 def _nchw(x: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ class Head(nn.Module):
         classes = spec.num_classes
         self.fc = init.linear(hidden or dim, classes) if classes else nn.Identity()
 
-    def taking_over(self, old: Head) -> Head:
-        """This head with the layers of another one, but for the classifier."""
-        self.norm = old.norm
-        if type(self.hidden) is type(old.hidden):
-            self.hidden = old.hidden
-        return self
+    def take_classifier(self, other: Head) -> None:
+        """Takes another head's classifier for its own, and its hidden layer where only one of the
+        two heads has one."""
+        self.fc = other.fc
+        if isinstance(self.hidden, nn.Identity) != isinstance(other.hidden, nn.Identity):
+            self.hidden = other.hidden
 
     def forward(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
         pooled: Tensor = self.norm(x.mean(dim=(1, 2), keepdim=True)).flatten(1)
