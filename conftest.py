@@ -1,6 +1,6 @@
 """Runs every example: doctests of the library, and the fences of README and docs.
 
-Fences of one file share a namespace and a throwaway working directory. See docs/fences.py.
+Fences of one file share a namespace and a temporary working directory. See docs/fences.py.
 """
 
 import os
@@ -27,10 +27,11 @@ OPENED = "__opened__"
 
 @contextmanager
 def own_registries():
-    """Parts and rules that a document adds to the library's own are forgotten after it."""
+    """Removes the parts, count rules and report formats that a document added, after it."""
     from hierarch.complexity import counter
+    from hierarch.report import FORMATS
 
-    rules = dict(counter._RULES)
+    rules, formats = dict(counter._RULES), dict(FORMATS)
     try:
         yield
     finally:
@@ -40,6 +41,8 @@ def own_registries():
                     del parts[name]
         counter._RULES.clear()
         counter._RULES.update(rules)
+        FORMATS.clear()
+        FORMATS.update(formats)
 
 
 def set_up(namespace):
@@ -57,7 +60,7 @@ def console(example):
 
 
 def spec(example):
-    """A fence without stages is a piece of a spec: a small network is put around it."""
+    """Loads a `yaml` fence as a spec. One without stages is completed to a small network."""
     text = example.parsed
     fences.save(text)
     if "stages:" not in text:

@@ -1,8 +1,9 @@
-"""Where the time goes, operator by operator: Swin-T, 224², a forward pass of 4 images on one
-thread, as each of several has of a batch, also with packed weights, of a single image, and of a
-large one in bfloat16; on all threads, a compiled one of a single image, with frozen weights, and a
-training step of 8, also of Swin-Mixer-T/D24. What calls take on all threads, of as many images
-each, stands below. Prints a Markdown table.
+"""Prints how the time of a call is spent, by kind of operator, as a Markdown table.
+
+Swin-T at 224². On one thread: a forward pass of 4 images (one thread's share of a batch), also
+with packed weights, of a single image, and of a large one in bfloat16. On all threads: a compiled
+forward pass of a single image with frozen weights, and a training step of 8 images, also of
+Swin-Mixer-T/D24. The last row has the time of whole calls on all threads.
 
 python benchmarks/operators.py
 """
@@ -40,7 +41,7 @@ KINDS = {
 
 
 def kind(operator: str) -> str:
-    """Which row an operator belongs to: the first that has one of its words."""
+    """The row of the table that an operator belongs to: the first one with a word of its name."""
     name = operator.removeprefix("aten::").removeprefix("mkldnn::").strip("_")
     for kind, words in KINDS.items():
         if any(word in name if len(word) > 3 else word == name for word in words.split()):
@@ -49,8 +50,8 @@ def kind(operator: str) -> str:
 
 
 def by_kind(call: Callable[[], object], batch: int) -> dict[str, float]:
-    """An image's milliseconds in each kind of operator."""
-    for _ in range(WARM_UP):  # what a process keeps of memory settles in the first ones
+    """Milliseconds per image in each kind of operator, from torch's profiler."""
+    for _ in range(WARM_UP):  # the allocator's cache settles in the first calls
         call()
     with profile() as profiled:
         for _ in range(CALLS):
@@ -63,7 +64,7 @@ def by_kind(call: Callable[[], object], batch: int) -> dict[str, float]:
 
 
 def whole(call: Callable[[], object], batch: int) -> float:
-    """An image's milliseconds in a call that nobody looks at."""
+    """Milliseconds per image of a call, without the profiler."""
     times = []
     for _ in range(WARM_UP + CALLS):
         begun = time.perf_counter()
@@ -73,7 +74,7 @@ def whole(call: Callable[[], object], batch: int) -> float:
 
 
 def at_the_goal() -> float:
-    """An image's milliseconds in a forward pass at the goal's share of the limit."""
+    """Milliseconds per image of a forward pass at the goal's share of the GEMM limit."""
     setting = Setting("forward", (224, 224), 1, "float32", torch.get_num_threads())
     macs = gemm_macs(hierarch.measure("swin_tiny", [224]).sizes[0].operators, setting)
     limit = min(whole(multiply, 1) for multiply in multiplications(GEMM_SIDE, setting).values())

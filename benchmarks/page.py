@@ -1,4 +1,4 @@
-"""Makes docs/performance.md of what `suite.py` wrote: figures, their commands, their machine.
+"""Writes docs/performance.md from the results of `suite.py`: figures, commands and machine.
 
 python benchmarks/page.py [benchmarks/results.json] [--out docs/performance.md]
 """
@@ -17,15 +17,17 @@ NOTES = ROOT / "benchmarks" / "notes.md"
 
 
 def page(data: dict[str, Any]) -> str:
-    """The page. Raises `ValueError` for a quick run, whose figures mean nothing."""
+    """The page's text. Raises `ValueError` for the results of a quick run."""
     if data["quick"]:
         raise ValueError("a quick run: its figures mean nothing, and are not for a page")
     found = {setting["name"]: setting for setting in data["settings"]}
     parts = [
         "# Performance",
-        f"Measured on {_machine(data)}. Weights are random; everybody is called once a round, in "
-        "an order that rotates, when the threads of the one before rest. A goal that is not "
-        "reached is shown as such.",
+        f"Measured on {_machine(data)}. Weights are random. Every network is called once per "
+        "round, in an order that rotates, and only when the threads of the one before are idle. "
+        "A goal that is not reached is marked **no**. [Speed and memory](speed.md) says how a "
+        "network runs; `hierarch bench SPEC --explain` says which way each of its modules takes, "
+        "and what refused the faster ways.",
         "\n".join(_summary(found)),
     ]
     for setting in SETTINGS:

@@ -1,4 +1,4 @@
-"""The named settings: what is run, and the goals that it is held against."""
+"""The settings of the benchmark suite: their commands and their goals."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ QUICK = "--rounds 2 --gemm 128 --batch 1"
 
 @dataclass(frozen=True)
 class Goal:
-    """One figure: at most the limit, or at least it."""
+    """A figure and its limit: an upper one, or a lower one if `at_least`."""
 
     what: str
     limit: float
     figure: Callable[[Reports], float | None]
-    """Out of the reports of a setting's commands: the worst where there are several."""
+    """Computes the figure from the reports of the setting's commands: the worst of several."""
     at_least: bool = False
 
     def holds(self, value: float) -> bool:
@@ -37,11 +37,11 @@ class Setting:
     commands: tuple[str, ...]
     goals: tuple[Goal, ...]
     quick: str
-    """A command of the same kind that takes seconds."""
+    """A command of the same kind that takes only seconds."""
 
 
 def groups(reports: Reports, execution: str) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Each row of a spec that runs one way, with its setting."""
+    """The rows of specs with this `execution`, each with its setting."""
     for report in reports:
         for setting in report["settings"]:
             for row in setting["rows"]:
@@ -50,22 +50,22 @@ def groups(reports: Reports, execution: str) -> Iterator[tuple[dict[str, Any], A
 
 
 def worst(values: Iterator[float | None], pick: Callable[..., float] = max) -> float | None:
-    """None where one of them was not measured: the rest would say too much."""
-    found = list(values)
-    held = [value for value in found if value is not None]
-    return pick(held) if held and len(held) == len(found) else None
+    """The worst value; None if any of them was not measured."""
+    every = list(values)
+    measured = [value for value in every if value is not None]
+    return pick(measured) if measured and len(measured) == len(every) else None
 
 
 def time_ratio(execution: str = "eager") -> Callable[[Reports], float | None]:
-    """Time over the fastest peer's."""
+    """Our time over that of the fastest peer."""
     return lambda reports: worst(row["vs_fastest_peer"] for row, _ in groups(reports, execution))
 
 
 def fastest(
     reports: Reports, figure: str, pick: Callable[..., float], over: Callable[..., float]
 ) -> float | None:
-    """What the best of our ways reaches, as a spec runs by itself, packed, or compiled: the worst
-    `over` the settings of what to `pick` there."""
+    """The best (`pick`) of our eager, packed and compiled figures in each setting, and the worst
+    (`over`) of the settings."""
 
     def one(rows: list[dict[str, Any]]) -> float | None:
         ways = ("eager", "packed", "compiled")

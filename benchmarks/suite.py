@@ -1,9 +1,9 @@
-"""Runs the named settings, each one `hierarch bench` command, and writes what they say as JSON.
+"""Runs the settings of `settings.py`, each a `hierarch bench` command, and writes JSON.
 
     python benchmarks/suite.py [--quick] [--only NAME] [--out benchmarks/results.json]
 
-On an idle machine. A setting has goals, which `page.py` prints beside what was measured.
---quick runs every command at the least it can do, to see that it works: its figures mean nothing.
+Run it on an idle machine. `page.py` prints each setting's goals beside the measured figures.
+--quick runs a short version of every command, to check that it works; its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(command: str) -> dict[str, Any]:
-    """What a `hierarch bench` command measured. Raises `RuntimeError` where it fails."""
+    """The JSON report of a `hierarch bench` command. Raises `RuntimeError` if it fails."""
     words = shlex.split(command)
     assert words[:2] == ["hierarch", "bench"]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -91,7 +91,7 @@ def main() -> None:
         data["settings"].append(found := result(setting, args.quick))
         if "error" in found:
             print(f"  {found['error']}", file=sys.stderr)
-        # after each, so that what took an hour is not lost with what comes after it
+        # after each setting, so that no result is lost if a later one fails
         args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if not (args.quick or args.only):
         data["profile"] = profile()

@@ -1,7 +1,7 @@
-"""Swin-MLP as it was published, plainly: window mixing by a grouped 1x1 convolution.
+"""Swin-MLP as published: window mixing by a grouped 1x1 convolution.
 
 Liu et al. 2021, arXiv:2103.14030, appendix A3.3 (Swin-Mixer). The same network as the spec
-swin_mixer_tiny_d24, and the reference that it is timed against: nothing here is tuned.
+swin_mixer_tiny_d24, as the reference of its timing: nothing here is tuned.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The networks of the Swin paper's table 1, counted beside what it prints: comparison.md.
+"""Writes comparison.md: the networks of the Swin paper's table 1, published and counted.
 
 python docs/comparison.py           write the page; docs/figures.py writes and checks it too
 
-timm and torchvision have the networks that are no spec. Everything is built on the meta device.
+Networks other than Swin are timm's. Everything is built on the meta device.
 """
 
 import csv
@@ -22,29 +22,28 @@ NO_PRODUCTS = {"layer_norm", "batch_norm", "group_norm", "adaptive_avg_pool2d"}
 INTRODUCTION = """\
 # Swin beside its peers
 
-The networks of table 1 of the Swin paper (Liu et al. 2021, arXiv:2103.14030), counted by one
-counter. *Published* stands in that table ([comparison.csv](comparison.csv)): millions of
-parameters, and GFLOPs, of which each is a multiply-add, so that they are GMACs here. *Counted* is
-what fvcore finds in a trace of the built network at the same image size: our presets for Swin,
-timm's networks for the rest. *Products* is the same without norms and pooling: convolutions,
-linear layers and attention. *Twice the side* is what the MACs are multiplied by at twice the height
-and width. A cost that is linear in the area says ×4; more says that the cost per pixel grows.
+The networks of table 1 of the Swin paper (Liu et al. 2021, arXiv:2103.14030), all counted in the
+same way. *Published* is from that table ([comparison.csv](comparison.csv)): millions of parameters,
+and GFLOPs, which are multiply-adds and so GMACs here. *Counted* is fvcore's count in a trace of the
+built network at the same image size: our presets for Swin, timm's networks for the rest. *Products*
+leaves out norms and pooling: convolutions, linear layers and attention remain. *Twice the side* is
+the factor by which the MACs grow at twice the height and width: ×4 if the cost is linear in the
+area, and more if the cost per pixel grows.
 
-This page is written by `python docs/comparison.py`. `hierarch flops` counts any of these beside a
-spec of yours, with `--vs timm:deit_small_patch16_224` for example. [Complexity](complexity.md) says
-how.
+This page is written by `python docs/comparison.py`. `hierarch flops` counts any of these beside
+your own spec, for example with `--vs timm:deit_small_patch16_224`. See [complexity](complexity.md).
 
 """
 
 NOTE = """
-## What the last column says
+## The growth with the image
 
 Swin's windows cost the same wherever they are, so four times the area costs four times as much. So
 do convolutions, up to the rounding of odd maps: EfficientNet-B3's last map has 10 rows for an image
 of 300, and 19 for one of 600. The products of global attention grow with the square of the area.
 They are {small_share:.0%} of DeiT-S at 224 pixels and {large_share:.0%} at 448, where it costs
-×{deit:.2f}. So how DeiT compares with Swin depends on the size, and the gap widens with it. A
-vision transformer, whose weights fix the image size, was built for both sizes.
+×{deit:.2f}. So the comparison of DeiT with Swin depends on the size, and the gap widens with it. A
+vision transformer has weights for one image size, so it was built for each of the two.
 
 ## Where counted and published differ
 

@@ -1,9 +1,9 @@
-"""The table of families.md: every preset, and how far it is from timm's network.
+"""Writes the table of families.md: every preset, and its difference from timm's network.
 
 python docs/families.py             write the table; docs/figures.py writes and checks it too
 
-Parameters are counted on the meta device, MACs are the claim, which the tests hold equal to the
-count. The difference is measured on the small network of each preset, in float64.
+Parameters are counted on the meta device. MACs are the claim; the tests check that the count equals
+it. The difference is measured on a small network with each preset's parts, in float64.
 """
 
 import math
@@ -37,7 +37,7 @@ FAMILIES = {
     r"mlp/resmlp.*": "ResMLP",
 }
 LEAST = -12
-"""The power of ten below which a difference in float64 is rounding, and not told."""
+"""Differences in float64 below this power of ten are rounding, and shown as that."""
 
 
 def presets() -> list[str]:
@@ -69,25 +69,25 @@ def line(preset: str) -> str:
 
 
 def lines(text: str) -> int:
-    """Lines of YAML that say something."""
+    """Lines of YAML that are neither empty nor a comment."""
     return sum(
         bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
     )
 
 
 def furthest(preset: str) -> str:
-    """The power of ten that the difference from timm's network stays under."""
-    spec, told = small(preset)
+    """The smallest power of ten above the difference from timm's network, as `< 1e-12`."""
+    spec, arguments = small(preset)
     images_of = {"img_size": spec.input_size} if "swin" in preset else {}
     peer = oracle(preset)
     assert peer
-    theirs = peer.build(**told, **images_of).double()
-    found = difference(noisy(spec), theirs, noise(2, 3, *pair(spec.input_size), seed=0))
-    return f"< 1e{max(LEAST, math.floor(math.log10(found or 1e-99)) + 1)}"
+    theirs = peer.build(**arguments, **images_of).double()
+    largest = difference(noisy(spec), theirs, noise(2, 3, *pair(spec.input_size), seed=0))
+    return f"< 1e{max(LEAST, math.floor(math.log10(largest or 1e-99)) + 1)}"
 
 
 def noisy(spec: BackboneSpec) -> hierarch.Backbone:
-    """A network with noise on every weight: biases start at 0, where a mistake would not show."""
+    """A network with noise on every weight: a wrong bias would not show at its initial 0."""
     model = hierarch.build(spec).double().eval()
     with torch.no_grad():
         for i, parameter in enumerate(model.parameters()):

@@ -1,8 +1,8 @@
-"""The examples in README and docs: how their commands are run, and their outputs compared.
+"""Runs the commands in the fences of README and docs, and compares their outputs.
 
-A `console` fence holds commands, each on a line after "$ ", and below each what it prints on
-stdout. A line "..." stands for any number of lines. A `yaml` fence that opens with a comment such
-as "# my_net.yaml" is a file of that name, which the commands and the Python after it can read.
+A `console` fence has commands, each on a line after "$ ", with its expected stdout below it. A line
+"..." matches any number of lines. A `yaml` fence that starts with a comment such as "# my_net.yaml"
+is saved under that name, for the commands and the Python after it.
 """
 
 import os
@@ -24,7 +24,7 @@ FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
 
 @contextmanager
 def workplace() -> Iterator[None]:
-    """While this is entered, the working directory is a throwaway copy of what examples read."""
+    """Context with a temporary working directory, which has copies of `specs` and `examples`."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("specs", "examples"):
             shutil.copytree(ROOT / name, Path(folder, name))
@@ -33,7 +33,7 @@ def workplace() -> Iterator[None]:
 
 
 def run(command: str, **environment: str) -> str:
-    """What a command prints on stdout. Raises `RuntimeError` where it fails."""
+    """The stdout of a shell command. Raises `RuntimeError` if it fails."""
     plain = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR", "NO_COLOR")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{plain['PATH']}"
     done = subprocess.run(
@@ -50,18 +50,18 @@ def run(command: str, **environment: str) -> str:
 
 
 def save(body: str) -> None:
-    """Write a `yaml` fence that has a file's name to that file."""
+    """Write a `yaml` fence to the file that its first line names, if it names one."""
     if found := FILE_NAME.match(body):
         Path(found[1]).write_text(body, encoding="utf-8")
 
 
 def lines(text: str) -> list[str]:
-    """The lines of an output, without what is invisible: spaces and empty lines at the end."""
+    """The lines of an output, without trailing spaces and trailing empty lines."""
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether an output is the one that stands in the text."""
+    """Whether an output matches the expected one."""
     pattern = "".join(
         r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n" for line in lines(expected)
     )
@@ -69,7 +69,7 @@ def matches(expected: str, printed: str) -> bool:
 
 
 def check(body: str) -> str | None:
-    """What is wrong with a `console` fence: the first command that prints something else."""
+    """The first command of a `console` fence whose output differs, as a message; None if none."""
     for found in COMMAND.finditer(body):
         printed = run(found["command"])
         if not matches(found["output"], printed):
@@ -78,7 +78,7 @@ def check(body: str) -> str | None:
 
 
 def refreshed(document: str) -> str:
-    """A document with the outputs in its `console` fences as they are now."""
+    """A document with the outputs in its `console` fences replaced by the current ones."""
 
     def fence(found: re.Match[str]) -> str:
         if found["language"] == "yaml":
@@ -100,7 +100,7 @@ def refreshed(document: str) -> str:
 
 
 def shortened(printed: list[str], *, like: list[str]) -> list[str]:
-    """An output with as many lines before and after its "..." as an older one has."""
+    """An output shortened by "..." as the older one is, with as many lines before and after it."""
     if "..." not in like:
         return printed
     before = like.index("...")

@@ -1,4 +1,4 @@
-"""Everything in README and docs that a command makes.
+"""Writes the generated parts of README and docs.
 
 python docs/figures.py              write what is stale of published.md, comparison.md and the
                                     table of families.md (which need timm and torchvision),
@@ -30,11 +30,11 @@ WIDTH = 118
 INTRODUCTION = """\
 # Published, counted, claimed
 
-The published models, each at its nominal image size and with its 1000-class head. *Published*
-stands in the authors' code and paper ([published.csv](published.csv)): parameters to the unit,
-and GMACs, which the paper calls FLOPs, to the digits it prints. *Counted* is what fvcore finds in
-a trace of the built network. *Claimed* is the sum of the parts' formulas.
-[Complexity](complexity.md) says how both are made.
+The published models, each at its nominal image size and with its 1000-class head. *Published* is
+from the authors' code and paper ([published.csv](published.csv)): the exact number of parameters,
+and GMACs, which the paper calls FLOPs, with the digits it prints. *Counted* is fvcore's count in a
+trace of the built network. *Claimed* is the sum of the parts' formulas. See
+[complexity](complexity.md).
 
 This page is written by `python docs/figures.py`.
 
@@ -42,13 +42,13 @@ This page is written by `python docs/figures.py`.
 
 NOTE = """
 
-Counted and claimed are equal to the unit. Both are a little above what is published, since fvcore
-counts 5 for each element of a norm, and the authors 1; the rest is rounding.
+Counted and claimed are equal. Both are a little above the published figures, since fvcore counts 5
+per element of a norm, and the authors 1; the rest is rounding.
 """
 
 
 def published() -> str:
-    """The page that sets what was published beside what is counted and claimed."""
+    """The text of published.md."""
     rows = []
     with (DOCS / "published.csv").open(encoding="utf-8") as file:
         for model in csv.DictReader(file):
@@ -73,7 +73,7 @@ def published() -> str:
 
 
 def picture() -> str:
-    """An SVG of what a terminal shows for a command."""
+    """An SVG of a terminal that shows a command and its output."""
     with fences.workplace():
         printed = fences.run(
             PICTURED, FORCE_COLOR="1", TERM="xterm-256color", COLUMNS=str(WIDTH), COLORTERM=""
@@ -85,20 +85,20 @@ def picture() -> str:
 
 
 def words(text: str) -> list[str]:
-    """What a file says: of an SVG the text alone, since its drawing changes with rich's version."""
+    """The lines of a file; of an SVG its texts, since the drawing depends on rich's version."""
     is_svg = text.startswith("<svg")
     return re.findall(r">([^<>]+)</text>", text) if is_svg else text.splitlines()
 
 
 def stale(made: dict[Path, str]) -> list[Path]:
-    """The files that do not say what they would say if they were made now."""
+    """The files whose contents differ from what they should be now."""
     now = {path: words(path.read_text("utf-8")) for path in made if path.is_file()}
     return [path for path, text in made.items() if now.get(path) != words(text)]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="say what is stale; write nothing")
+    parser.add_argument("--check", action="store_true", help="list what is stale; write nothing")
     parser.add_argument("--console", action="store_true", help="refresh commands' outputs too")
     options = parser.parse_args(arguments)
     made = {

@@ -1,8 +1,7 @@
-"""timm's network for each preset that it has one for: what ours is held against.
+"""timm's network for each preset, as the reference that ours is compared with.
 
-A preset's peer is built by timm's own entry point for it, so that widths, depths, norms and
-epsilons are timm's and not read off our spec. A small one has the same parts at a small width and
-depth.
+It is built by timm's own entry point, so that widths, depths, norms and epsilons are timm's, and
+not taken from our spec. A small network has the same parts at a small width and depth.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ NAMES: list[tuple[str, str, dict[str, Any]]] = [
     (r"mlp_mixer_base_patch16", "mixer_b16_224", {}),
     (r"resmlp_s(\d+)", r"resmlp_\1_224", {}),
 ]
-"""A preset's name, timm's for it, and what timm's is told besides."""
+"""A preset's name, timm's name, and further arguments of timm's."""
 
 
 @dataclass(frozen=True)

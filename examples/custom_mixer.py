@@ -1,7 +1,7 @@
 """A token mixer of your own, whole, in one file. docs/custom-mixer.md walks through it.
 
 Large kernel attention (VAN, Guo et al. 2022, arXiv:2202.09741, section 3.1): a convolution with a
-large kernel, taken apart into three cheap ones, says how much each channel of each token counts.
+large kernel, decomposed into three cheap ones, weights each channel of each token.
 
     python examples/custom_mixer.py
 """
@@ -21,7 +21,7 @@ from hierarch.testing import check_mixer
 
 @hierarch.register
 class LargeKernelAttentionSpec(hierarch.MixerSpec):
-    """A convolution with a large kernel, in three steps, whose result weighs the tokens."""
+    """Tokens times a convolution of them with a large kernel, decomposed into three."""
 
     formula: ClassVar[str] = "((2d-1)² + k²)NC + NC²; k = kernel_size, d = dilation"
     paper: ClassVar[str] = "Guo et al. 2022, arXiv:2202.09741, section 3.1"

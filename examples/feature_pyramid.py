@@ -1,6 +1,6 @@
-"""Maps at four scales, for detection or segmentation, from an image of any size.
+"""Feature maps at four scales, for detection or segmentation, from an image of any size.
 
-torchvision's feature pyramid stands on the backbone here; it needs `pip install torchvision`.
+The backbone's maps go into torchvision's feature pyramid: `pip install torchvision`.
 
     python examples/feature_pyramid.py
 """

@@ -1,6 +1,6 @@
-"""Where a network is put together with the engine that runs it: the only module that imports it.
+"""`build`, and the public `Backbone`: a network of `hierarch.nn`, run by `hierarch.engine`.
 
-Without the folder `hierarch/engine`, the same networks run by their definitions alone.
+Without the folder `hierarch/engine`, the same networks run as they are defined.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The mistakes a user can make, as exceptions: what, where, and what to do."""
+"""The exceptions for user errors. Messages say what is wrong, where, and what is expected."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class HierarchError(ValueError):
-    """A mistake of the user's: the command line prints it and exits with status 2."""
+    """A user error: the command line prints it and exits with status 2."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a spec. Lines and columns count from 1; 0 where there is no file."""
+    """A mistake in a spec. Lines and columns count from 1; 0 if there is no file."""
 
     message: str
     path: str = ""
@@ -47,16 +47,16 @@ class WeightsError(HierarchError):
 
 
 class CountError(HierarchError):
-    """A network whose cost cannot be counted, for want of a rule for one of its operators."""
+    """A network with an operator that has no rule, so that its cost cannot be counted."""
 
 
 class PeerError(HierarchError):
-    """A network of another library that is not there, or that cannot take an image."""
+    """An unknown network of another library, or one that does not accept an image size."""
 
 
 class FormatError(HierarchError):
-    """A report format that does not exist."""
+    """An unknown report format."""
 
 
 class BenchError(HierarchError):
-    """A benchmark that cannot be run as it was asked for."""
+    """A benchmark with invalid options, or one that fails."""

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writes: a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path`, by the rules of `writing`; to a pipe or a device as it is."""
+    """Write `text` to a file atomically, see `writing`; to a pipe or a device directly."""
     target = Path(path)
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
@@ -21,10 +21,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file beside `path` to write to, moved into place at the end: no reader sees half of it.
+    """Yields a temporary file in the folder of `path`, and moves it to `path` at the end.
 
-    Where `path` is a link, the file that it leads to is replaced. A file that was there keeps its
-    mode.
+    So no reader sees a part of it. If `path` is a link, its target is replaced. The mode of an
+    existing file is kept.
     """
     target = Path(path).resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()

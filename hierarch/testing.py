@@ -1,4 +1,4 @@
-"""The conformance kit: what every mixer must do, built-in or third-party.
+"""The conformance kit: checks for mixers, built-in or of other packages.
 
 from hierarch.testing import check_mixer
 check_mixer({"type": "my_mixer", "head_dim": 8})
@@ -25,18 +25,19 @@ from hierarch.spec.reader import Document
 
 
 class ConformanceError(AssertionError):
-    """A mixer that breaks the contract; the message names the check and what it saw."""
+    """A mixer that fails a check; the message has the mixer, the check and the values."""
 
 
 def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> None:
-    """Hold a mixer against the contract, at one width.
+    """Run all checks of a mixer, at one width.
 
-    It keeps its shape on odd grids; its claim equals fvcore's count on several grids, to the
-    unit; every parameter gets a gradient; it is deterministic in eval mode; images of a batch do
-    not mix; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
-    dict. If it mixes in windows, its cut holds each token once, and its windows are independent.
-    Inside a block it computes the same in each way that the block may be run. Raises
-    `ConformanceError` at the first check that fails, `SpecError` for no mixer.
+    The output has the input's shape, also on odd grids. The claim equals fvcore's count on several
+    grids. Every parameter gets a gradient. Eval mode is deterministic. Images of a batch do not
+    affect each other. bfloat16 and float64 work. The spec can be written as YAML and read, and the
+    weights loaded from a state dict. If it mixes in windows, its cut has each token once, and its
+    windows are independent. A block with it gives the same output and gradients with the engine and
+    without it. Raises `ConformanceError` at the first check that fails, and `SpecError` if `spec`
+    is no mixer.
     """
     network = validate(
         Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
@@ -54,13 +55,13 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
 
 
 def _grids(mixer: MixerSpec) -> list[Pair]:
-    """Whole tiles, less, more, odd and oblong ones, and a single token."""
+    """Grids of whole windows, of less and of more, odd and oblong ones, and a single token."""
     h, w = mixer.tile()
     return [(1, 1), (5, 9), (h, w), (2 * h, 3 * w), (2 * h + 1, 3 * w - 1), (h + 1, 2), (7, 20)]
 
 
 def _built(mixer: MixerSpec, network: BackboneSpec) -> nn.Module:
-    """The module in eval mode, float64, with no parameter left at 0 or 1."""
+    """The module in eval mode and float64, with noise on every parameter."""
     module = mixer.build(network.stages[0].dim).double().eval()
     with torch.no_grad():
         for parameter in module.parameters():
@@ -73,7 +74,7 @@ def _input(network: BackboneSpec, grid: Pair, *, batch: int = 2) -> Tensor:
 
 
 def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """(B, H, W, C) -> (B, H, W, C), in train and in eval mode."""
+    """(B, H, W, C) -> (B, H, W, C), in training and in eval mode."""
     for training in (True, False):
         module = _built(mixer, network).train(training)
         for grid in _grids(mixer):
@@ -84,13 +85,13 @@ def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """`macs` is what fvcore counts, in integers, on every grid."""
+    """`macs` equals fvcore's count on every grid."""
     dim = network.stages[0].dim
     with torch.device("meta"):
-        door = _Door(mixer.build(dim)).eval()
+        module = _ChannelsFirst(mixer.build(dim)).eval()
     for grid in [*_grids(mixer), (64, 48)]:
         claimed = mixer.macs(dim=dim, grid=grid)
-        counted = count(door, grid, in_chans=dim).total()
+        counted = count(module, grid, in_chans=dim).total()
         if type(claimed) is not int or claimed != counted:
             raise ConformanceError(
                 f"claims {claimed!r} MACs on a grid of {grid}, and fvcore counts {counted}"
@@ -100,8 +101,8 @@ def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
             raise ConformanceError(f"calls {padding!r} of its {claimed} MACs padding on {grid}")
 
 
-class _Door(nn.Module):
-    """(B, C, H, W) at the door, as the counter's images are."""
+class _ChannelsFirst(nn.Module):
+    """A mixer with an input (B, C, H, W), as `count` makes it."""
 
     def __init__(self, mixer: nn.Module) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class _Door(nn.Module):
 
 
 def every_parameter_learns(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """Each parameter gets a gradient that is finite, and not zero everywhere."""
+    """Each parameter gets a finite, nonzero gradient."""
     module = _built(mixer, network)
     h, w = mixer.tile()
     out = module(_input(network, (3 * h + 2, 3 * w + 1)).requires_grad_())
@@ -133,7 +134,7 @@ def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """In eval mode no image of a batch changes another's output."""
+    """In eval mode, an image's output does not depend on the other images of the batch."""
     module = _built(mixer, network)
     for grid in _grids(mixer):
         x = _input(network, grid, batch=3)
@@ -147,7 +148,7 @@ def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """bfloat16 and float64 run, stay what they are, and agree roughly."""
+    """bfloat16 and float64 inputs give outputs of their type, which agree roughly."""
     module = _built(mixer, network)
     x = _input(network, (9, 11))
     with torch.no_grad():
@@ -160,13 +161,13 @@ def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def spec_survives_yaml(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """`dump`, then `loads`, gives an equal spec."""
+    """`loads` of `dump` gives an equal spec."""
     if loads(dump(network)) != network:
         raise ConformanceError("its spec does not read back from YAML as it was written")
 
 
 def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """A second module with the first one's state dict gives the first one's output."""
+    """Two modules with the same state dict give the same output."""
     first, second = _built(mixer, network), _built(mixer, network)
     second.load_state_dict(first.state_dict())
     x = _input(network, (9, 11))
@@ -176,7 +177,7 @@ def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> Non
 
 
 def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """Each token of a grid has a slot of its own, and the runs of kinds hold all windows."""
+    """Each token of a grid has its own slot, and the runs of kinds add up to all windows."""
     module = _built(mixer, network)
     if not isinstance(module, WindowMixer):
         return
@@ -201,7 +202,7 @@ def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def windows_are_independent(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """A window's output is the same with fewer windows, or other ones, beside it."""
+    """A window's output does not depend on which other windows are mixed with it."""
     module = _built(mixer, network)
     if not isinstance(module, WindowMixer):
         return
@@ -219,9 +220,9 @@ def windows_are_independent(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """In a block, it gives the same output and gradients whether the engine runs it or not: with
-    autograd off, a few windows at a time or all at once, with autograd on, and in training; in
-    float64 and float32, and roughly in bfloat16."""
+    """A block with it gives the same output and gradients with the engine and without it: with
+    autograd off, for several tile sizes, with autograd on, and in training; in float64 and float32,
+    and roughly in bfloat16."""
     model = build(network)
     if not hasattr(model, "set_tile_size"):  # installed without the engine
         return
@@ -241,12 +242,12 @@ def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """What a stage makes of a map in each mode, and its gradients."""
-    found = {}
+    """A stage's outputs and gradients, by mode."""
+    outputs = {}
     with torch.no_grad():
-        found["eval"] = stage.eval()(x)
+        outputs["eval"] = stage.eval()(x)
     if x.dtype is torch.bfloat16:
-        return found
+        return outputs
     for training in (False, True):
         torch.manual_seed(0)
         mode = "training" if training else "eval with autograd"
@@ -254,20 +255,20 @@ def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
         stage.zero_grad()
         out = stage.train(training)(images)
         out.square().sum().backward()
-        found[mode] = out.detach()
-        learned = [images.grad, *(parameter.grad for parameter in stage.parameters())]
-        found[f"gradients, {mode}"] = torch.cat([g.flatten() for g in learned if g is not None])
-    return found
+        outputs[mode] = out.detach()
+        grads = [images.grad, *(parameter.grad for parameter in stage.parameters())]
+        outputs[f"gradients, {mode}"] = torch.cat([g.flatten() for g in grads if g is not None])
+    return outputs
 
 
-def _compare(found: Tensor, wanted: Tensor, where: str) -> None:
+def _compare(output: Tensor, wanted: Tensor, where: str) -> None:
     bound = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05}[wanted.dtype]
-    if found.shape != wanted.shape or not _close(found, wanted, bound):
+    if output.shape != wanted.shape or not _close(output, wanted, bound):
         raise ConformanceError(f"gives something else in a block: {where}")
 
 
-def _close(found: Tensor, wanted: Tensor, bound: float = 1e-9) -> bool:
-    return torch.allclose(found, wanted, rtol=0, atol=bound * max(1, float(wanted.abs().max())))
+def _close(output: Tensor, wanted: Tensor, bound: float = 1e-9) -> bool:
+    return torch.allclose(output, wanted, rtol=0, atol=bound * max(1, float(wanted.abs().max())))
 
 
 CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (

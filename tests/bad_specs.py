@@ -1,4 +1,4 @@
-"""Texts that are no spec, each with what its error says: (text or bytes, pattern of the message).
+"""Texts that are not specs, each with its error message: (text or bytes, pattern of the message).
 
 The library and the command line are held against the same list.
 """

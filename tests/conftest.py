@@ -1,4 +1,4 @@
-"""What every test has: the same random numbers, and the command line in its own process."""
+"""Fixtures: a fixed random seed for every test, and the command line, run in this process."""
 
 import sys
 
@@ -10,7 +10,7 @@ from hierarch.cli import main
 OF_OTHERS = {
     f"test_{name}.py" for name in ("compile", "complexity", "export", "families", "peers", "swap")
 }
-"""Tests that run torch's compiler and fvcore nearly all the time: to see what they cover takes half
+"""Tests that spend their time in torch's compiler and fvcore: measuring their coverage takes half
 as long again, and the others run what is ours."""
 
 

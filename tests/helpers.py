@@ -1,4 +1,4 @@
-"""What several tests share: a small network, and weights of which none is left at its start."""
+"""Helpers of several tests: a small network, noise on its weights, comparisons."""
 
 from __future__ import annotations
 
@@ -53,27 +53,27 @@ def shifted_block(mixer: str, **fields: Any) -> Any:
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """To rounding in float32."""
+    """Equal up to rounding in float32."""
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def assert_same_to_scale(found: Iterable[Tensor], expected: Iterable[Tensor]) -> None:
-    """To rounding in float32 of a tensor's largest entry, as for gradients: where terms of a sum
-    cancel, their rounding does not."""
+    """Equal up to rounding in float32 of a tensor's largest entry. For gradients: where the terms
+    of a sum cancel, their rounding errors do not."""
     for one, wanted in zip(found, expected, strict=True):
         scale = max(1.0, float(wanted.abs().max()))
         torch.testing.assert_close(one / scale, wanted / scale, rtol=0, atol=1e-5)
 
 
 def shallow(source: str) -> BackboneSpec:
-    """A network with two blocks a stage: a trace costs by the block, and a claim adds them up."""
+    """A spec with at most two blocks per stage: a trace takes time for each block."""
     spec = hierarch.load(source)
     stages = [stage.to_data() | {"depth": min(stage.depth, 2)} for stage in spec.stages]
     return hierarch.load(spec.to_data() | {"stages": stages})
 
 
 def from_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
-    """Our state dict of these keys, out of the state dict of a timm Swin Transformer."""
+    """Our state dict with these keys, from the state dict of a Swin Transformer of timm."""
 
     def theirs(key: str) -> str:
         key = key.replace("stem.", "patch_embed.").replace("stages.", "layers.")

@@ -1,4 +1,4 @@
-"""Swins of other libraries, small and odd, and what each one's forward returns."""
+"""Small Swin networks of other libraries, and the kind of output of each."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Peer:
     library: str
     network: str
     build: Callable[[Size], nn.Module]
-    """The peer for images of a size: some libraries' networks know theirs."""
+    """Builds the peer for images of a size, which some libraries' networks fix."""
     size: Size
-    """Its own."""
+    """Its own image size."""
     other_sizes: tuple[Size, ...] = ()
-    """Where it still computes the same function, padding included where it pads."""
-    told: Mapping[str, Any] = field(default_factory=dict)
-    """What its weights do not tell: the options of `from_checkpoint`."""
+    """Other image sizes at which it computes the same function as ours, padding included."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The options of `from_checkpoint` that its weights do not determine."""
 
     @property
     def layout(self) -> str:
@@ -65,7 +65,7 @@ class Peer:
 
 
 def _zero_key_biases(peer: nn.Module) -> None:
-    """torchvision's V2 keeps biases of its keys, and sets them to 0 whenever it runs."""
+    """torchvision's V2 has biases of keys, and sets them to 0 in each forward pass."""
     with torch.no_grad():
         for name, bias in peer.named_parameters():
             if name.endswith("attn.qkv.bias"):
@@ -97,7 +97,7 @@ def _hugging_face(kind: type[nn.Module], **options: Any) -> Callable[[Size], nn.
 
 
 ODD = {"embed_dim": 12, "depths": [1, 3, 2], "num_heads": [2, 3, 8]}
-"""Heads of 6, 8 and 6 channels; shifts in the last two stages alone."""
+"""Heads of 6, 8 and 6 channels; shifts in the last two stages only."""
 
 FIVE = {"embed_dim": 4, "depths": [2, 1, 1, 1, 2], "num_heads": [1, 2, 2, 4, 8]}
 
@@ -129,7 +129,7 @@ TIMM_PEERS = {
         _timm(**ODD, window_size=(2, 4)),
         (32, 64),
         ((64, 64),),
-        told={"window_size": (2, 4)},
+        options={"window_size": (2, 4)},
     ),
     "timm v2": Peer(
         TIMM,
@@ -137,26 +137,26 @@ TIMM_PEERS = {
         _timm(v2=True, **ODD, window_size=3),
         (48, 48),
         ((48, 96),),
-        told={"window_size": 3},
+        options={"window_size": 3},
     ),
     "timm v2 without qkv_bias, windows 2x4": Peer(
         TIMM,
         "swin",
         _timm(v2=True, **ODD, window_size=(2, 4), qkv_bias=False, mlp_ratio=2.0),
         (32, 64),
-        told={"window_size": (2, 4)},
+        options={"window_size": (2, 4)},
     ),
     "timm v2 without a head": Peer(
         TIMM,
         "swin",
         _timm(v2=True, **ODD, window_size=4, num_classes=0, in_chans=4),
         (64, 64),
-        told={"window_size": 4},
+        options={"window_size": 4},
     ),
 }
 
 PADDED = ((44, 92), (20, 68), (8, 12))
-"""Not whole windows, odd maps to merge, and maps smaller than a window."""
+"""Sizes with partial windows, odd maps to merge, and maps smaller than a window."""
 
 TORCHVISION_PEERS = {
     "torchvision v1": Peer(
@@ -168,7 +168,7 @@ TORCHVISION_PEERS = {
         _torchvision(**ODD, window_size=[4, 6]),
         (64, 96),
         PADDED,
-        told={"window_size": (4, 6)},
+        options={"window_size": (4, 6)},
     ),
     "torchvision v1, patch 2, five stages": Peer(
         TORCHVISION, "swin", _torchvision(**FIVE, window_size=[2, 2], patch_size=[2, 2]), (64, 64)
@@ -187,7 +187,7 @@ TORCHVISION_PEERS = {
 
 _HF = partial(_hugging_face, **ODD, window_size=4, mlp_ratio=2.0)
 HF_PADDED = ((84, 100), (82, 98))
-"""Not whole windows, nor whole patches; transformers fails on a map smaller than a window."""
+"""Sizes with partial windows and patches; transformers fails on a map smaller than a window."""
 
 HUGGING_FACE_PEERS = {
     "huggingface v1": Peer(
@@ -222,24 +222,24 @@ HUGGING_FACE_PEERS = {
         _HF(Swinv2ForImageClassification),
         (64, 64),
         HF_PADDED,
-        told={"window_size": 4},
+        options={"window_size": 4},
     ),
     "huggingface v2 without qkv_bias": Peer(
         HUGGING_FACE,
         "swin_v2",
         _HF(Swinv2ForImageClassification, qkv_bias=False, num_channels=4),
         (64, 64),
-        told={"window_size": 4},
+        options={"window_size": 4},
     ),
     "huggingface v2 Model": Peer(
-        HUGGING_FACE, "swin_v2", _HF(Swinv2Model), (64, 64), told={"window_size": 4}
+        HUGGING_FACE, "swin_v2", _HF(Swinv2Model), (64, 64), options={"window_size": 4}
     ),
     "huggingface v2 Backbone": Peer(
         HUGGING_FACE,
         "swin_v2",
         _HF(Swinv2Backbone, out_features=["stage1", "stage2", "stage3"]),
         (64, 64),
-        told={"window_size": 4},
+        options={"window_size": 4},
     ),
 }
 
@@ -247,7 +247,7 @@ PEERS = TIMM_PEERS | TORCHVISION_PEERS | HUGGING_FACE_PEERS
 
 
 def outputs(peer: nn.Module, images: Tensor) -> list[Tensor]:
-    """Logits, or features of the last stage (B, N, C), or maps, NCHW."""
+    """The output: logits, features of the last stage (B, N, C), or maps (B, C, H, W)."""
     with torch.no_grad():
         found = peer(images)
     if isinstance(found, Tensor):
@@ -259,7 +259,7 @@ def outputs(peer: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def cases(peers: Mapping[str, Peer] = PEERS) -> Iterator[tuple[str, Size]]:
-    """Each peer at each of its sizes."""
+    """Every peer with each of its sizes."""
     for name, peer in peers.items():
         for size in (peer.size, *peer.other_sizes):
             yield name, size

@@ -101,7 +101,7 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
     "token_mlp": token_mlps(),
     "identity": st.just("identity"),
 }
-"""The mixers that come with the library, each with random fields."""
+"""The built-in mixers, each with random fields."""
 
 
 def mixers() -> SearchStrategy[Any]:
@@ -162,7 +162,7 @@ BLOCK_OPTIONS = {
     "drop_rate": RATES,
     "layer_scale": st.none() | st.sampled_from([1e-6, 0.1, 1]),
 }
-"""What the top level says for every stage, and a stage for itself."""
+"""Fields that the top level gives for every stage, and a stage for itself."""
 
 
 @st.composite

@@ -101,7 +101,7 @@ def timms(grid_size, *, head_first):
 
 
 def from_timms(attention, *, head_first):
-    """Our state dict: queries, keys and values first, and heads inside them."""
+    """Our state dict, in which the projection is ordered by queries, keys, values, then heads."""
     state = {name.removeprefix("rel_pos."): w for name, w in attention.state_dict().items()}
     if head_first:
         for name in ("qkv.weight", "qkv.bias"):
@@ -160,13 +160,13 @@ def test_a_window_size_carries_over_to_the_grid():
 
 
 def around(place, size, kernel_size):
-    """The neighbors of a place on an axis: the kernel about it, or the nearest that is inside."""
+    """The neighbors of a position on an axis: the kernel around it, moved inside at the ends."""
     inside = [range(start, start + kernel_size) for start in range(size - kernel_size + 1)]
     return min(inside, key=lambda n: abs(n[kernel_size // 2] - place)) if inside else range(size)
 
 
 def query_by_query(layer, x):
-    """Neighborhood attention as it is defined, in loops."""
+    """Neighborhood attention by its definition, in loops."""
     _, h, w, dim = x.shape
     k, scale = layer.kernel_size, (dim // HEADS) ** -0.5
     queries, keys, values = layer.qkv(x).unflatten(-1, (3, HEADS, -1)).unbind(3)
@@ -192,7 +192,7 @@ def query_by_query(layer, x):
 @pytest.mark.parametrize("position_bias", ["relative", "none"])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("grid", [(1, 1), (2, 9), (8, 3), (5, 5), (6, 7)], ids=str)
-def test_neighborhoods_looked_at_query_by_query(grid, kernel_size, position_bias):
+def test_each_query_attends_to_its_neighborhood(grid, kernel_size, position_bias):
     layer = neighborhood_attention(kernel_size, position_bias)
     x = noise(2, *grid, DIM, dtype=torch.float64)
     with torch.no_grad():
@@ -210,7 +210,7 @@ def test_neighborhoods_looked_at_query_by_query(grid, kernel_size, position_bias
     ],
     ids=str,
 )
-def test_a_token_sees_its_neighborhood_alone(token, rows, columns):
+def test_a_token_depends_on_its_neighborhood_only(token, rows, columns):
     seen = reached(neighborhood_attention(5), (13, 11), token)
     assert seen == {(i, j) for i in rows for j in columns}
 
@@ -231,7 +231,7 @@ def test_a_neighborhood_of_the_whole_map_is_global_attention():
 
 
 def explicit(layer, x):
-    """The same weights as a matrix of all tokens by all tokens, its rows normalized."""
+    """Linear attention as an explicit attention matrix with normalized rows."""
     tokens = x.flatten(1, 2)
     q, k, v = layer.qkv(tokens).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
     weights = (F.elu(q) + 1) @ (F.elu(k) + 1).mT

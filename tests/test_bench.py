@@ -1,4 +1,4 @@
-"""`hierarch bench`: the rotation, the statistics and the data, on clocks that are no clocks."""
+"""`hierarch bench`: the rotation, the statistics and the reports, with fake clocks."""
 
 import csv
 import importlib.util
@@ -50,7 +50,7 @@ SETTING = Setting("forward", (32, 32), 1, "float32", 1)
 
 @pytest.fixture
 def net(tmp_path):
-    """A peer of the user's own, that takes 32 x 32 and nothing else."""
+    """A peer in a file, which accepts images of 32 x 32 only."""
     (tmp_path / "net.py").write_text(NET)
     return f"{tmp_path}/net.py:net"
 
@@ -63,7 +63,7 @@ def spec_file(tmp_path):
 
 
 class Clock:
-    """Random, and the same each time: what a call takes is nobody's but the clock's."""
+    """A fake clock that advances by seeded random times at each call."""
 
     def __init__(self):
         self.random = random.Random(0)
@@ -83,7 +83,7 @@ def benchmark(**options):
 # the rotation
 
 
-def test_everybody_is_called_once_a_round_and_each_is_first_in_turn():
+def test_every_call_is_made_once_per_round_and_each_is_first_in_turn():
     called, advanced = [], []
     contenders = [lambda name=name: called.append(name) for name in "abc"]
     interleaved(contenders, rounds=4, warmup=2, advance=lambda: advanced.append(1))
@@ -96,7 +96,7 @@ def test_a_rotation_is_fair():
         assert sorted(position) == sorted([0, 1, 2, 3] * 2)
 
 
-def test_each_time_is_its_own_contenders():
+def test_each_time_belongs_to_its_contender():
     clock = SimpleNamespace(now=0.0)
 
     def takes(seconds):
@@ -109,7 +109,7 @@ def test_each_time_is_its_own_contenders():
     assert times == [(1.0,) * 5, (5.0,) * 5, (9.0,) * 5]
 
 
-def test_a_slow_spell_leaves_the_ratio_of_two_contenders_as_it_is():
+def test_a_slow_period_does_not_change_the_ratio_of_two_contenders():
     clock = SimpleNamespace(now=0.0, calls=0)
 
     def takes(seconds):
@@ -124,14 +124,14 @@ def test_a_slow_spell_leaves_the_ratio_of_two_contenders_as_it_is():
     assert ratio(second, first) == 2
 
 
-def test_nobody_is_called_before_the_one_before_rests():
+def test_a_call_waits_until_the_process_is_idle():
     done = []
     contenders = [lambda name=name: done.append(name) for name in "ab"]
     interleaved(contenders, rounds=2, warmup=0, rest=lambda: done.append("-"))
     assert "".join(done) == "-a-b" + "-b-a"
 
 
-def test_a_process_rests_once_its_threads_do(monkeypatch):
+def test_a_process_is_idle_once_its_threads_are(monkeypatch):
     def work(until):
         while time.monotonic() < until:
             pass
@@ -275,7 +275,7 @@ def test_both_multiplications_multiply(dtype):
     assert {r.dtype for r in results} == {getattr(torch, dtype)}
 
 
-def test_a_count_that_fails_leaves_the_share_out_and_says_so(monkeypatch):
+def test_a_failed_count_leaves_the_share_out_with_a_note(monkeypatch):
     def fail(spec, sizes):
         raise hierarch.CountError("no rule")
 
@@ -313,7 +313,7 @@ def test_a_forward_pass_is_inference_in_eval_mode_and_a_step_trains():
     assert seen == [(False, True, torch.float32), (True, False, torch.float32)]
 
 
-def test_the_loss_is_a_number_whatever_a_network_puts_out():
+def test_the_loss_is_a_number_for_any_kind_of_output():
     logits, maps = torch.randn(2, 5), torch.randn(2, 3, 4, 4)
     for outputs in (logits, maps, (maps, maps), {"a": logits, "b": None}, (logits, (maps,))):
         assert calls.loss(outputs).shape == ()
@@ -340,7 +340,7 @@ def test_a_compiled_forward_is_frozen_at_its_first_call_and_a_step_is_not(monkey
     assert seen == [True, False, False, False]
 
 
-def test_packed_a_spec_takes_part_once_more_beside_eager_peers(net, monkeypatch):
+def test_packing_adds_the_spec_once_more_beside_eager_peers(net, monkeypatch):
     packs = []
     original = Backbone.pack_weights
     monkeypatch.setattr(
@@ -355,7 +355,7 @@ def test_packed_a_spec_takes_part_once_more_beside_eager_peers(net, monkeypatch)
 
 
 @pytest.mark.parametrize("options", [{"modes": ["training"]}, {"dtypes": ["float16"]}])
-def test_what_cannot_be_packed_says_so(options):
+def test_packing_an_unsupported_setting_is_an_error(options):
     with pytest.raises(BenchError, match="packed for"):
         benchmark(packed=True, **options)
 
@@ -376,18 +376,18 @@ def test_threads_are_not_set_where_there_are_as_many(monkeypatch):
     assert benchmark().threads == torch.get_num_threads()
 
 
-def test_specs_of_one_name_are_told_apart():
+def test_specs_with_the_same_name_are_numbered():
     spec = tiny(head={"num_classes": 10}, input_size=32)
     report = hierarch.benchmark([spec, spec], memory=False, rounds=1, gemm_side=0)
     assert [one.name for one in report.settings[0].rows] == ["tiny #1", "tiny #2"]
     assert report.settings[0].gemm is None
 
 
-def test_steps_are_told_to_the_last():
-    told = []
-    benchmark(batches=[1, 2], advance=lambda done, total: told.append((done, total)))
+def test_progress_reaches_the_last_step():
+    steps = []
+    benchmark(batches=[1, 2], advance=lambda done, total: steps.append((done, total)))
     total = 2 * 3 * (5 + WARMUP)
-    assert told == [(n, total) for n in range(1, total + 1)]
+    assert steps == [(n, total) for n in range(1, total + 1)]
 
 
 # memory
@@ -407,7 +407,7 @@ def test_the_peak_grows_with_the_image():
     assert large.bytes > small.bytes + 10**6
 
 
-def test_the_peak_of_a_call_is_what_it_allocates():
+def test_the_peak_of_a_call_is_its_allocation():
     if why := worker.unavailable():
         pytest.skip(why)
 
@@ -418,7 +418,7 @@ def test_the_peak_of_a_call_is_what_it_allocates():
     assert worker.above(allocate(1), "cpu") < 16 << 20
 
 
-def test_a_platform_without_proc_says_so(monkeypatch, tmp_path):
+def test_a_platform_without_proc_gives_a_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(worker, "PROC", tmp_path / "none")
     answer = worker.answer(
         {
@@ -463,7 +463,7 @@ def test_memory_that_was_not_measured_is_none_with_a_note(monkeypatch):
 
 @pytest.fixture
 def fake_export(monkeypatch):
-    monkeypatch.setattr(runtimes, "_is_there", lambda package: True)
+    monkeypatch.setattr(runtimes, "_is_installed", lambda package: True)
     monkeypatch.setattr(runtimes, "_export", lambda model, images, file: file.write_bytes(b"onnx"))
 
 
@@ -597,8 +597,8 @@ QUICK = ["--rounds", "2", "--gemm", "16", "--no-memory"]
         (["--set", "mixer=nope"], "nope"),
     ],
 )
-def test_a_mistake_is_one_line(run, monkeypatch, spec_file, net, args, message):
-    monkeypatch.setattr(runtimes, "_is_there", lambda package: True)
+def test_a_mistake_is_an_error_of_one_line(run, monkeypatch, spec_file, net, args, message):
+    monkeypatch.setattr(runtimes, "_is_installed", lambda package: True)
     file = net.removesuffix(":net")
     args = [arg.replace("NET", file) for arg in args]
     status, out, err = run("bench", spec_file, *QUICK, *args)
@@ -609,7 +609,7 @@ def test_a_mistake_is_one_line(run, monkeypatch, spec_file, net, args, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_one_line(run, spec_file):
+def test_a_missing_device_is_an_error_of_one_line(run, spec_file):
     status, _, err = run("bench", spec_file, "--device", "cuda")
     assert (status, err) == (2, "error: device 'cuda': torch finds no CUDA device here\n")
 
@@ -630,7 +630,7 @@ def test_a_file_that_cannot_be_imported_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
-def test_every_format_tells_the_same_rows_and_nothing_else(run, spec_file, net, format):
+def test_every_format_has_the_same_rows(run, spec_file, net, format):
     options = ["--vs", net, "--batch", "1,2", "--format", format]
     status, out, err = run("bench", spec_file, *QUICK, *options)
     assert (status, err) == (0, "")
@@ -660,7 +660,7 @@ def test_a_peer_named_twice_runs_once(run, spec_file, net):
     assert len(json.loads(out)["settings"][0]["rows"]) == 2
 
 
-def test_what_a_constructor_prints_is_not_in_the_result(run, spec_file, tmp_path):
+def test_output_of_a_constructor_is_not_in_the_result(run, spec_file, tmp_path):
     (tmp_path / "loud.py").write_text(NET.replace("def net():", "def net():\n    print('loud')"))
     loud = f"{tmp_path}/loud.py:net"
     _, out, err = run("bench", spec_file, *QUICK, "--vs", loud, "--format", "json")
@@ -714,7 +714,7 @@ def results(**settings):
     return {"quick": False, "machine": machine | {"commit": "abc"}, "settings": named}
 
 
-def test_the_page_says_which_goals_are_reached_and_which_are_not(suite):
+def test_the_page_marks_goals_that_are_not_reached(suite):
     packed = fake("a", 1.0)
     packed["settings"][0]["rows"] += fake("a", 1.25, execution="packed")["settings"][0]["rows"][:1]
     text = suite.page.page(
@@ -760,7 +760,7 @@ def test_growth_is_the_time_per_token_over_that_at_the_smallest(suite):
     assert suite.settings.growth(reports[:1]) is None
 
 
-def test_our_fastest_way_is_the_best_and_its_worst_setting_counts(suite):
+def test_the_best_execution_in_the_worst_setting_counts(suite):
     def both(eager, packed):
         """One setting's report: our ways beside a peer."""
         report = fake("a", 1.0)

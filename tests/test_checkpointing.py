@@ -1,4 +1,4 @@
-"""Training: what is recomputed rather than kept, and bfloat16."""
+"""Gradient checkpointing, and training in bfloat16."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def trained(per, mixer="window_attention", **fields):
 
 
 def gradients(model, images):
-    """Of a loss, with one sequence of random numbers."""
+    """The gradients of a loss, with a fixed sequence of random numbers."""
     torch.manual_seed(0)
     model.zero_grad()
     loss = model(images).float().square().mean()
@@ -31,7 +31,7 @@ def gradients(model, images):
 
 
 def kept(model, images):
-    """How many bytes of what is worked out on the way wait for the backward pass."""
+    """Bytes of intermediate results that are saved for the backward pass."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     found = {}
 
@@ -49,7 +49,7 @@ def kept(model, images):
 
 @pytest.mark.parametrize("per", ["block", "stage"])
 @pytest.mark.parametrize("mixer", WINDOWED)
-def test_gradients_are_those_without(per, mixer):
+def test_gradients_are_the_same_as_without_checkpointing(per, mixer):
     images = noise(3, 3, 61, 83)
     rates = {"drop_path_rate": 0.3, "drop_rate": 0.1}
     expected = gradients(trained(None, mixer, **rates), images)
@@ -57,14 +57,14 @@ def test_gradients_are_those_without(per, mixer):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_less_is_kept():
+def test_checkpointing_keeps_less_for_the_backward_pass():
     images = noise(2, 3, 96, 96)
     everything, blocks, stages = (kept(trained(per), images) for per in (None, "block", "stage"))
     assert blocks < everything / 3
     assert stages < blocks * 0.8
 
 
-def test_it_is_turned_on_and_off():
+def test_checkpointing_is_turned_on_and_off():
     images = noise(1, 3, 64, 64)
     model = trained(None)
     everything = kept(model, images)
@@ -83,13 +83,13 @@ def test_inference_is_not_checkpointed():
     assert kept(model.eval(), images) == kept(trained(None).eval(), images)
 
 
-def test_no_other_piece_is_known():
+def test_checkpointing_per_anything_else_is_an_error():
     with pytest.raises(ValueError, match="per='layer' should be 'block' or 'stage'"):
         hierarch.build(tiny()).set_grad_checkpointing(True, "layer")
 
 
 def alike(found, expected):
-    """The cosine between all gradients."""
+    """The cosine between two lists of gradients."""
     one, other = (torch.cat([grad.flatten() for grad in grads]) for grads in (found, expected))
     return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
 
@@ -110,7 +110,7 @@ def test_bfloat16_trains(per, mixer):
 
 @pytest.mark.parametrize("mixer", [*WINDOWED, "grid_attention"])
 @pytest.mark.parametrize("training", [False, True])
-def test_bfloat16_is_float32_but_for_rounding(mixer, training):
+def test_bfloat16_equals_float32_up_to_rounding(mixer, training):
     shift = {} if mixer == "grid_attention" else {"shift_size": 3}
     entry = {"type": mixer, "head_dim": 4, "window_size": 7, **shift}
     model = perturb(hierarch.build(tiny() | {"mixer": entry})).train(training)

@@ -1,4 +1,4 @@
-"""The command line: results alone on stdout, exit status 0, 1 or 2, and never a traceback."""
+"""The command line: only results on stdout, exit status 0, 1 or 2, and no traceback."""
 
 import csv
 import functools
@@ -53,7 +53,7 @@ def test_flops_writes_every_breakdown_in_every_format(run, file, by, format):
         assert format == "table" or "| --- |" in out
 
 
-def test_flops_json_is_the_contract(run, file):
+def test_the_json_of_flops_has_these_keys(run, file):
     status, out, err = run("flops", file, "swin_tiny", "--sizes", "56,60x52", "--format", "json")
     assert (status, err) == (0, "")
     written = json.loads(out)
@@ -100,7 +100,7 @@ def test_several_networks_are_compared(run, file, tmp_path):
     assert {row["name"] for row in rows(out)} == {"tiny", "other"}
 
 
-def test_networks_of_one_name_are_told_apart_by_their_source(run, file):
+def test_networks_with_the_same_name_are_shown_with_their_source(run, file):
     _, out, _ = run("flops", file, file, *SIZES, "--format", "json")
     assert {report["name"] for report in json.loads(out)["reports"]} == {f"tiny ({file})"}
 
@@ -223,7 +223,7 @@ def test_every_command_that_reads_a_spec_sets_values_in_it(run, file, command):
     assert "stages[1].depth: should be a valid integer, got 'deep'" in err
 
 
-def test_a_value_is_set_in_each_entry_of_a_list_and_where_there_was_nothing(run, file):
+def test_a_value_is_set_in_each_entry_of_a_list_and_where_none_was(run, file):
     sets = ["mixer.window_size=6", "mixer.1.shift_size=[1, 2]", "stem.patch_size=2"]
     _, out, _ = run("swap", file, "--mixer=window_mlp", *(f"--set={text}" for text in sets))
     spec = hierarch.loads(out)

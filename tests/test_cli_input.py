@@ -1,4 +1,4 @@
-"""Whoever mistypes hears of it, with exit status 2; whoever asks for help need not wait."""
+"""User errors of the command line have exit status 2; --help does not import torch."""
 
 import csv
 import glob
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(typer.main.get_command(app).commands)
 NEW = ["--mixer", "pooling", "-o", "new.yaml"]
 READERS: dict[str, list[str]] = {"validate": [], "flops": [], "show": [], "swap": NEW}
-"""The commands that read a spec, and what else each one needs."""
+"""The commands that read a spec, and their required options."""
 
 
 def one_clear_message(err, *named):
@@ -61,9 +61,7 @@ def test_a_bad_file_is_one_message_and_nothing_written(run, tmp_path, monkeypatc
         ("/dev/null", "/dev/null: is empty"),
     ],
 )
-def test_a_source_that_is_none_is_one_message(
-    run, tmp_path, monkeypatch, command, source, expected
-):
+def test_an_invalid_source_is_one_message(run, tmp_path, monkeypatch, command, source, expected):
     monkeypatch.chdir(tmp_path)
     status, out, err = run(command, source, *READERS[command])
     assert (status, out) == (2, "")
@@ -112,7 +110,7 @@ def app_help(command):
     return typer.main.get_command(app).commands[command].callback.__doc__
 
 
-def test_the_library_has_the_commands_of_the_handbook():
+def test_the_commands_are_these():
     assert {"flops", "show", "validate", "swap", "mixers", "schema"} <= set(COMMANDS)
 
 
@@ -160,7 +158,7 @@ def test_the_package_runs_as_a_module():
     assert (done.stdout, done.stderr) == (f"hierarch {hierarch.__version__}\n", "")
 
 
-def test_a_name_that_is_no_utf8_is_one_message():
+def test_a_name_that_is_not_utf8_is_one_message():
     done = python("-m", "hierarch", "validate", b"\xff.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert one_clear_message(done.stderr, "\\udcff.yaml: no such file")
@@ -200,7 +198,7 @@ def test_a_progress_bar_is_on_a_terminal_and_where_it_takes_over_a_second(
     assert len(out.splitlines()) == len(list(csv.reader(io.StringIO(out)))) > 1
 
 
-def test_the_bar_is_drawn_by_the_caller_alone(monkeypatch):
+def test_the_bar_is_drawn_in_the_calling_thread(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Stream(True))
     monkeypatch.setattr(progress, "DELAY", -1)

@@ -40,7 +40,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "message"), BAD, ids=[name[:30] for name, _ in BAD])
-def test_a_peer_that_is_not_there_is_one_line(run, monkeypatch, name, message):
+def test_an_unknown_peer_is_an_error_of_one_line(run, monkeypatch, name, message):
     def refuse(*args, **kwargs):
         raise AssertionError("a name that is none reached the network or a module")
 
@@ -65,7 +65,7 @@ def test_a_peer_that_is_not_there_is_one_line(run, monkeypatch, name, message):
         ("timm:inception_v3", "32", "takes no image of 32x32: "),
     ],
 )
-def test_a_size_that_a_peer_cannot_take_is_one_line(run, name, size, message):
+def test_a_size_that_a_peer_does_not_accept_is_an_error_of_one_line(run, name, size, message):
     status, out, err = run("flops", "swin_tiny", "--vs", name, "--sizes", size)
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {name} ")
@@ -88,7 +88,7 @@ def test_a_library_that_is_not_installed_is_named(run, monkeypatch, library):
 
 @pytest.mark.parametrize("by", ["stage", "part", "operator", "module"])
 @pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
-def test_peers_stand_beside_specs_in_every_format(run, by, format):
+def test_peers_are_listed_with_specs_in_every_format(run, by, format):
     status, out, err = run("flops", *SPEC, "--vs", PEER, "--by", by, "--format", format)
     assert (status, err) == (0, "")
     report = hierarch.measure_peer(PEER, [56, 112])
@@ -118,7 +118,7 @@ def test_peers_stand_beside_specs_in_every_format(run, by, format):
             assert all(cell in line for cell in cells)
 
 
-def test_the_json_of_a_peer_is_the_contract(run):
+def test_the_json_of_a_peer_has_these_keys(run):
     _, out, _ = run("flops", *SPEC, "--vs", PEER, "--format", "json")
     [peer] = json.loads(out)["peers"]
     assert set(peer) == {"name", "input_size", "params", "sizes", "fit", "verdict", "why"}
@@ -130,7 +130,7 @@ def test_the_json_of_a_peer_is_the_contract(run):
         assert sum(size["children"].values()) == size["macs"]
 
 
-def test_without_peers_the_json_is_as_it_was(run):
+def test_without_peers_the_json_has_no_peers(run):
     _, out, _ = run("flops", *SPEC, "--format", "json")
     assert set(json.loads(out)) == {"schema_version", "reports"}
 

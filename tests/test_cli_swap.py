@@ -35,7 +35,7 @@ def ours(tmp_path):
     return path
 
 
-def test_the_example_of_the_handbook(run):
+def test_the_example_of_the_help_text(run):
     status, out, err = run(
         *("swap", "swin_tiny", "--mixer", "window_mlp"),
         *("--stages", "2,3", "--set", "mixer.window_size=8"),
@@ -67,7 +67,7 @@ def test_comments_order_and_blank_lines_are_kept(run, ours):
     assert re.sub(" +#", " #", out) == re.sub(" +#", " #", expected)
 
 
-def test_a_cycle_that_collapses_keeps_what_is_around_it(run, ours):
+def test_a_cycle_that_becomes_one_entry_keeps_the_lines_around_it(run, ours):
     _, out, err = run("swap", ours, "--mixer", "pooling", "--stages", "1")
     assert hierarch.loads(out).stages[1].mixer[0].type == "pooling"
     assert len(hierarch.loads(out).stages[1].mixer) == 1
@@ -80,7 +80,7 @@ def test_a_cycle_that_collapses_keeps_what_is_around_it(run, ours):
 
 @pytest.mark.parametrize("mixer", names("mixer"))
 @pytest.mark.parametrize("stages", [None, "1", "0,1"])
-def test_the_yaml_says_what_the_function_does(run, ours, mixer, stages):
+def test_the_written_yaml_equals_the_functions_result(run, ours, mixer, stages):
     chosen = stages and [int(stage) for stage in stages.split(",")]
     fields = {"grid": 6} if mixer == "token_mlp" else {}
     for source in (ours, "swin_tiny", "ablations/swin_tiny_pooling"):
@@ -149,7 +149,7 @@ def test_a_file_can_be_swapped_in_place(run, ours):
         (["--mixer", "pooling", "--set", "depth=5"], "depth: unknown key 'depth', known: "),
     ],
 )
-def test_a_swap_that_is_none_writes_nothing(run, ours, tmp_path, args, expected):
+def test_an_invalid_swap_writes_nothing(run, ours, tmp_path, args, expected):
     old = tmp_path / "old.yaml"
     old.write_text("what was here\n")
     status, out, err = run("swap", ours, *args, "-o", old)

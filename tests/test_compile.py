@@ -41,7 +41,7 @@ def outputs_and_gradients(model, images, run):
 
 
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp", "cosine_window_attention"])
-def test_compiled_is_eager_with_its_gradients(mixer):
+def test_compiled_outputs_and_gradients_equal_eager_ones(mixer):
     model = perturb(hierarch.build(tiny(mixer, stages=STAGES, head=HEAD)))
     images = noise(2, 3, 37, 50)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -74,7 +74,7 @@ def test_compiled_once_for_changing_sizes(mixer, grad):
 
 
 class Graphs(list):
-    """A compiler that runs the graphs as they are, and keeps them."""
+    """A compiler backend that records graphs and runs them unchanged."""
 
     def __call__(self, graph, inputs):
         self.append(graph)
@@ -82,7 +82,7 @@ class Graphs(list):
 
 
 def keeping(graphs):
-    """The same, for a step: graphs of a forward and of a backward pass."""
+    """The same for a training step: graphs of the forward and the backward pass."""
 
     def keep(graph, inputs):
         return make_boxed_func(graphs(graph, inputs))
@@ -100,7 +100,7 @@ def test_one_program_serves_all_sizes_of_several_windows(mixer):
     model, graphs = perturb(hierarch.build(spec)), Graphs()
     compiled = torch.compile(model, backend=graphs, fullgraph=True, dynamic=True)
     several = [(384, 512), (224, 224), (256, 256), (320, 320), (64, 96), (736, 1312)]
-    # what a patch or a merging pads to is told apart, and a map of one window
+    # sizes with padded patches or mergings get their own program, and so does a map of one window
     with torch.no_grad():
         for sizes, count in [(several, 1), ([(75, 101), (75, 101)], 2), ([(32, 40)], 3)]:
             for height, width in sizes:
@@ -146,7 +146,7 @@ def linears_in(graph, operator="linear"):
 
 
 @newer_compiler
-def test_compiled_inference_multiplies_as_inference_does():
+def test_compiled_inference_uses_oneDNN():
     model, graphs = shifted_block("window_attention"), Graphs()
     images = noise(2, 3, 37, 50)
     compiled = torch.compile(model, backend=graphs, fullgraph=True)
@@ -161,7 +161,7 @@ def test_compiled_inference_multiplies_as_inference_does():
 
 @newer_compiler
 @pytest.mark.parametrize("frozen", ["", "bias", "weight"])
-def test_a_compiled_step_multiplies_as_a_step_does(frozen):
+def test_a_compiled_training_step_uses_oneDNN(frozen):
     model, graphs = shifted_block("window_attention"), Graphs()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (frozen and name.endswith(f"mlp.fc1.{frozen}")))
@@ -202,7 +202,7 @@ def test_a_compiled_layer_can_be_transformed(grad):
 
 @pytest.mark.parametrize("activation", ["none", "gelu"])
 @pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8), (0, 8)])
-def test_what_the_compiler_is_told_of_a_linear_layer(shape, activation):
+def test_the_fake_kernel_of_a_linear_layer(shape, activation):
     layer = Linear(8, 5).requires_grad_(False)
     for bias in (layer.bias, None):
         torch.library.opcheck(compiled_linear, (noise(*shape), layer.weight, bias, activation))
@@ -211,7 +211,7 @@ def test_what_the_compiler_is_told_of_a_linear_layer(shape, activation):
 @pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8)])
 @pytest.mark.parametrize("width", [5, 11])
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of what it makes itself
-def test_what_the_compiler_is_told_of_its_gradients(shape, width):
+def test_the_fake_kernel_of_its_gradients(shape, width):
     layer, x = perturb(Linear(8, width)), noise(*shape).requires_grad_()
     inputs = (x, layer.weight, layer.bias)
     torch.library.opcheck(compiled_linear, inputs)
@@ -224,7 +224,7 @@ def test_what_the_compiler_is_told_of_its_gradients(shape, width):
 
 
 def as_large_as_the_attention_maps(graph, *, windows, tokens):
-    """Nodes of a graph, attention aside, that hold a number per window and pair of its tokens."""
+    """Nodes of a graph, except attention, with an element per window and pair of its tokens."""
     nodes = [n for n in graph.nodes if n.op == "call_function"]
     values = [n.meta.get("example_value", n.meta.get("val")) for n in nodes]
     tensors = [x for x in values if isinstance(x, torch.Tensor)]

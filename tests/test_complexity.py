@@ -1,4 +1,4 @@
-"""Claim, count, and a third witness; the fit and the verdict."""
+"""Claim and count, compared with each other and with torch's counter; the fit and the verdict."""
 
 import csv
 import math
@@ -29,7 +29,7 @@ FAMILIES = [
     *("resmlp_s12", "vit_tiny_patch16"),
 ]
 LINEAR = {"mlp_mixer_base_patch16"}
-"""Its token MLPs have a hidden layer whose width no image changes."""
+"""Its token MLPs have a hidden layer of fixed width."""
 SIZES = [(224, 224), (225, 301), (1, 1), (256, 320), (64, 96), (33, 500), (97, 31), (768, 512)]
 
 
@@ -75,7 +75,7 @@ def test_claim_equals_count_for_any_spec(spec, size):
 
 
 def counted_by_torch(model, images) -> int:
-    """MACs by torch's own counter, which knows matrix products and convolutions alone."""
+    """MACs by torch's own counter, of matrix products and convolutions only."""
 
     def attention(q, k, v, *args, out_shape=None, **kwargs) -> int:
         return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
@@ -173,7 +173,7 @@ def test_the_smallest_size_without_padding_of_rectangles():
     assert measure(spec, [(12, 20)]).sizes[0].padding_macs == 0
 
 
-def test_windows_that_fit_only_huge_images_want_sizes():
+def test_windows_that_fit_only_huge_images_need_sizes():
     stages = [
         {"dim": 8, "depth": 1, "mixer": {"type": "window_mlp", "head_dim": 4, "window_size": size}}
         for size in (61, 59, 53)
@@ -186,7 +186,7 @@ def test_windows_that_fit_only_huge_images_want_sizes():
     assert [size[0] // (4 * 2 * 61 * 59) for size in default_sizes(one)] == [1, 2]
 
 
-def test_padding_is_what_would_not_be_there_without_it():
+def test_the_cost_of_padding_is_that_of_the_padding_tokens():
     # 57 rows of tokens in windows of 7: 63, at the same cost per token
     mixer = {"type": "window_attention", "head_dim": 32, "window_size": 7}
     spec = hierarch.load({"mixer": mixer, "stages": [{"dim": 32, "depth": 1}]})
@@ -200,7 +200,7 @@ def test_padding_is_what_would_not_be_there_without_it():
 
 
 class LogMixerSpec(MixerSpec):
-    """Costs N log N: no power, but superlinear."""
+    """A mixer that costs N log N: superlinear, but no power of N."""
 
     formula: ClassVar[str] = "NC log N"
     type: Literal["log"] = "log"
@@ -213,7 +213,7 @@ class LogMixerSpec(MixerSpec):
 
 
 class LiarSpec(LogMixerSpec):
-    """Claims a unit too much."""
+    """A mixer whose claim is one too high."""
 
     type: Literal["liar"] = "liar"
 
@@ -230,7 +230,7 @@ def test_a_logarithm_is_superlinear():
     assert measure(spec_with(LogMixerSpec()), [64]).verdict == "superlinear"
 
 
-def test_a_claim_that_is_off_by_one_proves_nothing():
+def test_a_claim_that_is_off_by_one_is_unproven():
     report = measure(spec_with(LiarSpec()), [64])
     assert report.verdict == "unproven"
     assert "counts 0 MACs for the mixer of stage 0, and the spec claims 2" in report.why
@@ -259,12 +259,12 @@ def test_one_area_has_no_fit():
 @pytest.mark.parametrize(
     "sizes", [[], [0], [-1], [2**17], [(1, 2, 3)], ["224"], [(224, 2.5)], [True]]
 )
-def test_bad_sizes_say_so(sizes):
+def test_an_invalid_size_is_an_error(sizes):
     with pytest.raises(hierarch.SpecError, match="size"):
         measure("swin_tiny", sizes)
 
 
-def test_a_headless_network_pays_for_its_output_norms_in_their_stages():
+def test_the_cost_of_output_norms_is_in_their_stages():
     with_head = measure("swin_tiny", [224]).sizes[0]
     spec = hierarch.build("swin_tiny", head=None, out_indices=(1, 3)).spec
     assert_claim_equals_count(spec, [(224, 224), (225, 226)])
@@ -274,11 +274,11 @@ def test_a_headless_network_pays_for_its_output_norms_in_their_stages():
     assert extra == [0, 5 * 28 * 28 * 192, 0, 5 * 7 * 7 * 768]
 
 
-def test_the_claim_needs_no_model():
+def test_the_claim_needs_no_module():
     assert claim(hierarch.load("swin_tiny"), (224, 224)).macs == 4_509_194_496
 
 
-def test_counts_are_told_by_module():
+def test_counts_are_reported_by_module():
     with torch.device("meta"):
         model = hierarch.build("swin_tiny").eval()
     counts = count(model, (224, 224), in_chans=3)

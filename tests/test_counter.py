@@ -1,4 +1,4 @@
-"""The count: fvcore's conventions, kept where they are right and mended where they are not."""
+"""The count: fvcore's conventions, and the corrections of its wrong rules."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_convolutions_over_one_and_three_axes_are_counted():
     assert three == 8 * 4 * 48
 
 
-def test_same_padding_of_an_even_kernel_and_transposed_convolutions_say_so():
+def test_same_padding_of_an_even_kernel_and_transposed_convolutions_are_errors():
     with pytest.raises(CountError, match="even kernel"):
         macs(lambda m, x: m.conv(x), conv=lambda: nn.Conv2d(4, 4, 2, padding="same"))
     with pytest.raises(CountError, match="transposed"):
@@ -97,14 +97,14 @@ def test_attention_counts_both_of_its_products():
     assert macs(attend) == 2 * 24 * 10 * (4 + 4)
 
 
-def test_a_product_with_a_batch_on_the_right_alone_is_counted_whole():
+def test_a_matrix_product_with_a_batch_only_on_the_right_is_counted():
     def mix(module, x):
         return module.linear.weight @ x.reshape(2, 2, 6, 8)
 
     assert macs(mix, linear=lambda: nn.Linear(6, 5, bias=False)) == 2 * 2 * 5 * 6 * 8
 
 
-def test_einsum_is_counted_to_the_unit():
+def test_einsum_is_counted_exactly():
     def mix(module, x):
         return torch.einsum("bchw, wk -> bchk", x, module.linear.weight)
 
@@ -113,7 +113,7 @@ def test_einsum_is_counted_to_the_unit():
     assert counted == 4 * 1234 * 4321 * 7
 
 
-def test_einsum_that_cannot_be_counted_says_so():
+def test_an_einsum_that_cannot_be_counted_is_an_error():
     with pytest.raises(CountError, match="ellipsis"):
         macs(lambda m, x: torch.einsum("...h,...h->...", x, x))
 
@@ -150,7 +150,7 @@ def test_a_module_may_branch_on_its_sizes_while_it_is_counted():
     assert macs(branch, size=(7, 8), conv=lambda: nn.Conv2d(4, 4, 1)) == 0
 
 
-def test_activations_are_what_an_explicit_attention_puts_out():
+def test_activations_of_fused_attention_include_the_attention_map():
     from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as ACTIVATIONS
 
     import hierarch

@@ -1,4 +1,4 @@
-"""The docs say all there is to say, and what runs their examples can fail."""
+"""The docs are complete and up to date, and the code that runs their examples detects errors."""
 
 import ast
 import re
@@ -42,11 +42,11 @@ def test_every_field_of_every_part_is_documented(kind, name):
     assert all(registry.get(kind, name).model_fields[field].description for field in known)
 
 
-def test_the_tables_of_fields_are_as_the_library_has_them():
+def test_the_tables_of_fields_are_up_to_date():
     assert fields.filled(SPEC) == SPEC, "run: python docs/figures.py"
 
 
-def test_every_peer_is_on_its_page_as_it_is_counted_now():
+def test_the_table_of_peers_is_complete_and_up_to_date():
     page = comparison.PAGE.read_text("utf-8")
     rows = comparison.published()
     assert all(f"| {row['name']} | `{row['network']}` | {row['image']}² |" in page for row in rows)
@@ -56,7 +56,7 @@ def test_every_peer_is_on_its_page_as_it_is_counted_now():
     assert all(f"\n{line}\n" in page for line in lines), "run: python docs/comparison.py"
 
 
-def test_every_preset_is_in_the_table_of_families_as_it_is_now():
+def test_the_table_of_families_is_complete_and_up_to_date():
     page = families.PAGE.read_text("utf-8")
     presets = [name for name in hierarch.presets() if not name.startswith("ablations/")]
     assert sorted(families.presets()) == presets
@@ -66,13 +66,18 @@ def test_every_preset_is_in_the_table_of_families_as_it_is_now():
     assert all(f"\n{line}\n" in page for line in lines), "run: python docs/families.py"
 
 
-def test_a_difference_is_told_by_the_power_of_ten_that_it_stays_under(monkeypatch):
-    for found, told in [(0.0, "< 1e-12"), (3e-16, "< 1e-12"), (2e-9, "< 1e-8"), (0.5, "< 1e0")]:
-        monkeypatch.setattr(families, "difference", lambda *_, found=found: found)
-        assert families.furthest("mlp/resmlp_s12") == told
+def test_a_difference_is_shown_as_the_power_of_ten_above_it(monkeypatch):
+    for difference, shown in [
+        (0.0, "< 1e-12"),
+        (3e-16, "< 1e-12"),
+        (2e-9, "< 1e-8"),
+        (0.5, "< 1e0"),
+    ]:
+        monkeypatch.setattr(families, "difference", lambda *_, value=difference: value)
+        assert families.furthest("mlp/resmlp_s12") == shown
 
 
-def test_a_stale_file_is_seen(tmp_path):
+def test_a_stale_file_is_detected(tmp_path):
     page, drawing = tmp_path / "page.md", tmp_path / "drawing.svg"
     page.write_text("4.5")
     drawing.write_text("<svg><text x='1'>4.5</text></svg>")
@@ -82,8 +87,9 @@ def test_a_stale_file_is_seen(tmp_path):
     assert figures.stale({tmp_path / "none.md": ""}) == [tmp_path / "none.md"]
 
 
-def test_the_walk_through_has_the_whole_example():
-    source = (ROOT / "examples" / "custom_mixer.py").read_text("utf-8")
+@pytest.mark.parametrize("example", ["custom_mixer.py", "windowed_mixer.py"])
+def test_the_page_on_custom_mixers_shows_every_class_of_the_example(example):
+    source = (ROOT / "examples" / example).read_text("utf-8")
     text = (ROOT / "docs" / "custom-mixer.md").read_text("utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     assert len(classes) == 2
@@ -93,13 +99,13 @@ def test_the_walk_through_has_the_whole_example():
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_every_example_is_run_by_a_page(script):
-    command = f"$ python examples/{script.name}\n"
+    command = f"$ python examples/{script.name}"
     fenced = [found["body"] for page in PAGES for found in fences.FENCE.finditer(page.read_text())]
     assert any(command in body for body in fenced)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_fence_is_of_a_kind_that_is_run_or_meant_not_to_be(page):
+def test_every_fence_has_a_known_language(page):
     text = page.read_text("utf-8")
     kinds = {found["language"] for found in fences.FENCE.finditer(text)}
     assert kinds <= {"python", "yaml", "console", "bash", "diff", "toml"}
@@ -113,18 +119,18 @@ def test_every_example_in_a_docstring_is_run(pytestconfig):
     assert all(runner.docstrings.should_parse(path) for path in modules)
 
 
-def test_an_output_that_differs_is_told():
+def test_a_different_output_is_reported():
     assert fences.check("$ echo one; echo two\none\ntwo\n$ echo three\nthree\n") is None
     assert "prints\nfour" in fences.check("$ echo three\nthree\n$ echo four\nfive\n")
     assert fences.check("$ echo one\n") is not None
 
 
-def test_dots_stand_for_any_lines():
+def test_dots_match_any_lines():
     assert fences.check("$ seq 9\n1\n...\n9\n") is None
     assert fences.check("$ seq 9\n1\n...\n8\n") is not None
 
 
-def test_a_command_that_fails_is_told():
+def test_a_failing_command_raises():
     with pytest.raises(RuntimeError, match="exit status 3"):
         fences.check("$ exit 3\n")
 
@@ -136,7 +142,7 @@ def test_outputs_are_refreshed_in_place():
     assert fences.refreshed(new) == new
 
 
-def test_commands_run_in_a_throwaway_place():
+def test_commands_run_in_a_temporary_folder():
     here = Path.cwd()
     with fences.workplace():
         place = Path.cwd()

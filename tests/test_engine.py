@@ -1,4 +1,4 @@
-"""The engine is one folder that can be taken away, and says what it does."""
+"""The engine can be removed or disabled, and explains which way each operation runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def attributes():
     return [getattr(op.owner, op.name) for op in SEAM.ops]
 
 
-def test_a_network_without_the_engine_is_what_stands_in_nn():
+def test_a_disabled_engine_restores_the_definitions_of_nn():
     definitions = [op.definition for op in SEAM.ops]
     for op in SEAM.ops:
         assert op.definition.__module__.startswith("hierarch.nn.")
@@ -55,7 +55,7 @@ def test_a_network_without_the_engine_is_what_stands_in_nn():
 
 
 def test_an_image_passes_few_files_and_calls():
-    """Below `Backbone.forward`, in the package, comprehensions aside."""
+    """Counts calls below `Backbone.forward` in the package, without comprehensions."""
     model, images = perturb(hierarch.build("swin_tiny")), noise(1, 3, 224, 224)
     files, names, depths = set(), [], []
 
@@ -80,6 +80,15 @@ def test_an_image_passes_few_files_and_calls():
     assert not names
     assert len(files) <= 14
     assert 5 < max(depths) <= 9
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["compiling", "tracing", "is_grad_enabled", "autocast", "_hooks", "device.type ==", "is_cpu"],
+)
+def test_no_file_of_the_network_asks_how_it_runs(question):
+    for file in (ROOT / "hierarch" / "nn").glob("*.py"):
+        assert question not in file.read_text(), file
 
 
 # without the folder
@@ -266,7 +275,7 @@ def test_without_a_private_name_of_torch_the_result_is_the_same(name):
     assert output_of(program).strip() == "equal"
 
 
-def test_private_names_of_torch_stand_in_one_file():
+def test_private_names_of_torch_are_used_in_one_file():
     private = ("torch._C", "torch._inductor", "torch._dynamo", "torch._functorch", "torch.fx")
     for file in (ROOT / "hierarch").rglob("*.py"):
         folder = file.relative_to(ROOT / "hierarch").parts[0]
@@ -283,7 +292,7 @@ def network(**fields):
 
 
 @torch.no_grad()
-def test_it_says_that_stages_are_streamed():
+def test_explain_reports_streamed_stages():
     found = engine.explain(network(), noise(1, 3, 64, 64))
     assert {found.way(f"stages.{i}", "Stage.forward") for i in range(3)} == {"streamed"}
     assert found.way("stages.0.blocks.0.mlp", "mlp") == "GELU in the multiplication"
@@ -298,7 +307,7 @@ def reasons(model, images, module, operation):
 
 
 @torch.no_grad()
-def test_it_says_who_looks_on():
+def test_explain_names_the_hook_that_refuses():
     model, images = network(), noise(1, 3, 64, 64)
     model.stages[1].blocks[0].register_forward_hook(lambda *call: None)
     assert "a hook on stages.1.blocks.0" in reasons(model, images, "stages.1", "Stage.forward")
@@ -307,7 +316,7 @@ def test_it_says_who_looks_on():
         assert "autocast" in reasons(model, images, "stages.0.blocks.0.mlp", "mlp")
 
 
-def test_it_says_what_refuses_training():
+def test_explain_reports_what_refuses_in_training():
     model, images = network(drop_rate=0.1).train(), noise(1, 3, 64, 64)
     name = "stages.0.blocks.0.mlp"
     assert f"dropout in the MLP ({name}.drop)" in reasons(model, images, name, "mlp")
@@ -315,7 +324,7 @@ def test_it_says_what_refuses_training():
     assert "float64" in reasons(model, images.double(), name, "mlp")
 
 
-def test_it_says_that_everything_is_a_definition_where_the_engine_is_disabled():
+def test_explain_reports_only_definitions_while_the_engine_is_disabled():
     with engine.disabled():
         found = engine.explain(network(), noise(1, 3, 64, 64))
     assert {step.way for step in found.steps} == {"definition"}

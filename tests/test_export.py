@@ -23,7 +23,7 @@ STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
 
 
 def export(model, images, *, least=1):
-    """What torch's own ONNX exporter asks for as well: sizes are taken as unknown, or else an axis
+    """Like torch's ONNX exporter: sizes are symbolic from the start, or an axis
     of one window, or a batch of one image, would be a case apart. What still must hold is checked
     when the program runs, since no solver sees that n < 4n for every number of windows n.
     """

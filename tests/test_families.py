@@ -1,4 +1,4 @@
-"""Every family against timm's: parameters, weights carried both ways, logits.
+"""Every family compared with timm's: parameters, logits, and weights in both directions.
 
 Small networks are compared in float64, where a wrong epsilon shows: in float32 it does not.
 """
@@ -31,7 +31,7 @@ EXACT = 1e-12
 
 
 def one_per_family(names):
-    """The first preset of each family: what differs in widths and depths alone is one."""
+    """The first preset of each family; presets that differ only in widths and depths are one."""
     return [next(group) for _, group in itertools.groupby(names, key=lambda n: n.split("_")[0])]
 
 
@@ -40,26 +40,26 @@ def count(module):
 
 
 def built_small(preset, size, **fields):
-    """Our small network with weights of which none is left at its start, and timm's."""
-    spec, told = small(preset)
+    """Our small network, with noise on every weight, and timm's."""
+    spec, arguments = small(preset)
     if "swin" in preset:
-        told["img_size"] = size
+        arguments["img_size"] = size
     ours = perturb(hierarch.build(spec, **fields)).double()
-    return ours, oracle(preset).build(**told).double()
+    return ours, oracle(preset).build(**arguments).double()
 
 
 def images(height, width=None, **kind):
     return noise(2, 3, height, width or height, dtype=torch.float64, **kind)
 
 
-def test_every_family_has_an_oracle():
+def test_every_family_has_a_network_of_timms():
     assert [name for name in PRESETS if oracle(name) is None] == []
     assert len(PRESETS) >= 43
     assert len(SWINS) == 7
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_parameters_are_timms_to_the_unit(preset):
+def test_the_number_of_parameters_is_timms(preset):
     with torch.device("meta"):
         assert count(hierarch.build(preset)) == count(oracle(preset).build())
 
@@ -136,12 +136,14 @@ def test_swin_v2_on_rectangles_under_timms_rule_for_small_maps(size):
     assert difference(ours, theirs, images(*size)) < EXACT
 
 
-def test_the_window_that_swin_v2_was_pretrained_at_matters():
+def test_the_pretrained_window_changes_the_output_of_swin_v2():
     preset = "swin_v2/swin_v2_base_window12to16_192to256"
     ours, theirs = built_small(preset, 256)
     assert difference(ours, theirs, images(256)) < EXACT
-    _, told = small(preset)
-    plain = oracle(preset).build(**told, img_size=256, pretrained_window_sizes=(0,) * 4).double()
+    _, arguments = small(preset)
+    plain = (
+        oracle(preset).build(**arguments, img_size=256, pretrained_window_sizes=(0,) * 4).double()
+    )
     assert difference(ours, plain, images(256)) > 1e-4
 
 
@@ -157,8 +159,8 @@ def test_swin_s3_is_swin_with_a_window_a_stage():
     sizes = (7, 7, 14, 7)
     stages = [s.to_data() | {"mixer": windows(n)} for s, n in zip(spec.stages, sizes, strict=True)]
     ours = perturb(hierarch.build(spec.to_data() | {"stages": stages})).double()
-    told = {"embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2,) * 4, "num_classes": 10}
-    theirs = Oracle("swin_s3_tiny_224").build(**told, img_size=224).double()
+    arguments = {"embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2,) * 4, "num_classes": 10}
+    theirs = Oracle("swin_s3_tiny_224").build(**arguments, img_size=224).double()
     assert difference(ours, theirs, images(224)) < EXACT
 
 
@@ -179,18 +181,18 @@ def test_the_authors_poolformer_norms_before_the_mean_as_transformers_does():
 
     shape = {"depths": [2] * 4, "hidden_sizes": [8, 16, 32, 64], "num_labels": 10}
     theirs = perturb(PoolFormerForImageClassification(PoolFormerConfig(**shape))).double()
-    spec, told = small("metaformer/poolformer_s12")
+    spec, arguments = small("metaformer/poolformer_s12")
     ours = hierarch.build(spec, head={"num_classes": 10}).double().eval()
     state = {renamed(name): tensor for name, tensor in theirs.state_dict().items()}
     ours.load_state_dict({n: t.view_as(ours.state_dict()[n]) for n, t in state.items()})
     wanted = theirs(images(97, 131)).logits
     assert relative(ours(images(97, 131)), wanted) < EXACT
     # timm's norms after the mean: another function of the same weights
-    after = oracle("metaformer/poolformer_s12").build(**told).double()
+    after = oracle("metaformer/poolformer_s12").build(**arguments).double()
     assert difference(ours, after, images(97, 131)) > 1e-3
 
 
-def test_a_class_token_is_two_vectors_more():
+def test_a_class_token_adds_two_vectors_of_parameters():
     theirs = timm.create_model("vit_tiny_patch16_224")
     assert count(theirs) - count(hierarch.build("vit/vit_tiny_patch16")) == 2 * 192
     assert isinstance(theirs.cls_token, nn.Parameter)

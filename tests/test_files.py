@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writes: a file is written whole or not at all."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_is_written_in_utf8_and_nothing_else_is(tmp_path):
+def test_a_file_is_written_in_utf8_without_leftovers(tmp_path):
     write_text(tmp_path / "a.yaml", "name: ü 模型\n")
     assert (tmp_path / "a.yaml").read_bytes() == "name: ü 模型\n".encode()
     write_text(str(tmp_path / "a.yaml"), "shorter")
@@ -30,7 +30,7 @@ def test_a_file_is_written_in_utf8_and_nothing_else_is(tmp_path):
     assert os.listdir(tmp_path) == ["a.yaml"]
 
 
-def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     old = tmp_path / "old.yaml"
     old.write_text("what was here")
 
@@ -86,7 +86,7 @@ def test_the_mode_of_a_new_file_follows_the_umask(tmp_path, umask, mask, expecte
     assert umask(mask) == mask
 
 
-def test_a_file_that_was_there_keeps_its_mode(tmp_path):
+def test_an_existing_file_keeps_its_mode(tmp_path):
     private = tmp_path / "private.yaml"
     private.write_text("")
     private.chmod(0o600)

@@ -1,4 +1,4 @@
-"""What a GPU asks for, checked without one: on the meta device. What needs one is checked where
+"""Requirements of a GPU, checked on the meta device; tests that need a GPU run where
 there is one."""
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPECS = [tiny(mixer, head=HEAD) for mixer in SHIFTED] + [
 
 
 class NothingCrosses(TorchDispatchMode):
-    """Fails where an operator reads more than a number from the processor, or waits for it."""
+    """Fails if an operator copies a tensor from the CPU, or synchronizes with the device."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -54,7 +54,7 @@ class NothingCrosses(TorchDispatchMode):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_goes_to_the_device_or_comes_from_it(spec, training):
+def test_no_data_is_copied_to_or_from_the_device(spec, training):
     with torch.device("meta"):
         model = hierarch.build(spec).train(training)
         images = torch.empty(2, 3, 75, 101)
@@ -65,13 +65,13 @@ def test_nothing_goes_to_the_device_or_comes_from_it(spec, training):
     assert out.shape == (2, 5)
 
 
-def test_a_copy_to_the_device_is_seen():
+def test_a_copy_to_the_device_is_detected():
     with NothingCrosses(), pytest.raises(AssertionError, match="the processor"):
         torch.arange(3).to("meta")
 
 
 @pytest.mark.parametrize("size", [49, 64, 16, 7])
-def test_whole_rows_hold_what_was_there(size):
+def test_padded_rows_are_the_mask_and_zeros(size):
     mask = noise(3, size, size)
     rows = padded_rows(mask)
     assert rows.stride(-2) % ALIGNMENT == 0
@@ -81,7 +81,7 @@ def test_whole_rows_hold_what_was_there(size):
 
 @pytest.mark.parametrize("mixer", SHIFTED[:2])
 @pytest.mark.parametrize("training", [False, True])
-def test_masks_lie_as_attention_on_a_gpu_reads_them(mixer, training, monkeypatch):
+def test_masks_are_aligned_for_attention_on_a_gpu(mixer, training, monkeypatch):
     seen = []
     original = F.scaled_dot_product_attention
 
@@ -110,11 +110,11 @@ def test_masks_lie_as_attention_on_a_gpu_reads_them(mixer, training, monkeypatch
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """What torch says of a GPU, told here: the current stream, and whether a graph is captured."""
-    told = SimpleNamespace(stream=0, captures=False)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: told.stream)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: told.captures)
-    return told
+    """Sets what torch reports of a GPU: the current stream, and whether a graph is captured."""
+    reported = SimpleNamespace(stream=0, captures=False)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: reported.stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: reported.captures)
+    return reported
 
 
 def counting():
@@ -130,7 +130,7 @@ def counting():
 GPU = torch.device("cuda", 0)
 
 
-def test_what_is_made_of_sizes_is_made_once_a_stream(gpu):
+def test_constants_are_made_once_per_stream(gpu):
     make, made = counting()
     assert make(3, device=GPU) is make(3, device=GPU)
     gpu.stream = 1
@@ -141,7 +141,7 @@ def test_what_is_made_of_sizes_is_made_once_a_stream(gpu):
     assert made == [3, 3, 4, 4]
 
 
-def test_a_captured_graph_makes_its_own(gpu):
+def test_a_captured_graph_makes_its_own_constants(gpu):
     make, made = counting()
     kept = make(3, device=GPU)
     gpu.captures = True
@@ -151,7 +151,7 @@ def test_a_captured_graph_makes_its_own(gpu):
     assert made == [3, 3, 3]
 
 
-def test_nothing_is_kept_on_a_processor_or_by_who_looks_on(gpu):
+def test_constants_are_not_cached_on_a_cpu_or_for_observers(gpu):
     make, made = counting()
     make(3, device=torch.device("cpu"))
     make(3, device=torch.device("cpu"))
@@ -161,7 +161,7 @@ def test_nothing_is_kept_on_a_processor_or_by_who_looks_on(gpu):
     assert len(made) == 4
 
 
-def test_inference_may_make_what_training_keeps(gpu):
+def test_a_constant_made_in_inference_mode_can_be_saved_for_backward(gpu):
     make, _ = counting()
     with torch.inference_mode():
         kept = make(3, device=GPU)
@@ -169,7 +169,7 @@ def test_inference_may_make_what_training_keeps(gpu):
     assert make(3, device=GPU) is kept
 
 
-def test_few_are_kept(gpu):
+def test_the_cache_of_constants_is_bounded(gpu):
     make, made = counting()
     for size in range(MAX_CONSTANTS + 1):
         make(size, device=GPU)
@@ -184,7 +184,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 @needs_gpu
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
-def test_a_gpu_finds_the_same_numbers(spec, monkeypatch):
+def test_a_gpu_computes_the_same(spec, monkeypatch):
     model, images = perturb(hierarch.build(spec)).double().eval(), noise(2, 3, 75, 101).double()
     expected = model(images)
     wanted = torch.autograd.grad(expected.square().mean(), list(model.parameters()))
@@ -204,7 +204,7 @@ def test_a_gpu_finds_the_same_numbers(spec, monkeypatch):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["mixer"])[:40])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
-def test_nothing_waits_for_a_gpu(spec, training):
+def test_nothing_synchronizes_with_a_gpu(spec, training):
     model = hierarch.build(spec).cuda().train(training)
     images = torch.randn(2, 3, 75, 101, device="cuda")
     model(images)  # cuBLAS allocates once

@@ -1,46 +1,58 @@
-"""The layers of the code: spec, then nn with the parts, then engine, and so on, one way only."""
+"""The imports of the package, against the map in docs/architecture.md."""
+
+from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import hierarch
 
 PACKAGE = Path(hierarch.__file__).parent
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
 
-def names(*words: str) -> set[str]:
-    return {f"hierarch.{word}" for word in words}
+class Row(NamedTuple):
+    """A folder or module of the package, and what it may import."""
+
+    imports: set[str]
+    """Other folders and modules of the package."""
+    packages: set[str]
+    """Packages that are neither hierarch nor Python's own."""
 
 
-PARTS = names("mixers", "blocks", "norms", "activations", "stems", "downsamples")
-NETWORK = names("nn") | PARTS
-ABOVE = names("building", "complexity", "cli", "weights", "testing", "bench")
-NEVER = {
-    "hierarch.spec": {"torch", "einops", "hierarch.engine", "hierarch.report", *NETWORK, *ABOVE},
-    **{part: {"hierarch.engine", "hierarch.report", *ABOVE} for part in sorted(NETWORK)},
-    "hierarch.errors": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
-    "hierarch.files": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
-    "hierarch.engine": ABOVE,
-    "hierarch.building": ABOVE - names("building"),
-    "hierarch.complexity": names("cli", "weights", "testing", "bench"),
-    "hierarch.bench": names("cli", "weights", "testing"),
-    "hierarch.weights": names("cli", "complexity", "bench"),
-    "hierarch.report": {"torch", "hierarch.engine", *NETWORK, *ABOVE},
-}
-"""What a part of the library does not import."""
+def read_map(page: str) -> dict[str, Row]:
+    """The rows of the page's table, from top to bottom, by place: `spec`, `errors`."""
+    table = re.search(r"<!-- map -->(.*?)<!-- end -->", page, re.DOTALL)[1]
+    rows = {}
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            _, place, _, imports, packages, _ = line.split("|")
+            [name] = re.findall(r"`(\w+)(?:/|\.py)`", place)
+            rows[name] = Row(*({*re.findall(r"`(\w+)`", cell)} for cell in (imports, packages)))
+    return rows
+
+
+def places(package: Path) -> set[str]:
+    """The folders of a package that hold Python files, and its modules."""
+    return {
+        file.relative_to(package).parts[0].removesuffix(".py") for file in package.rglob("*.py")
+    }
+
+
+MAP = read_map(PAGE.read_text("utf-8"))
 ONLY = {
-    "hierarch.engine": names("building", "engine", "bench.explaining"),
+    "hierarch.engine": {"hierarch.building", "hierarch.engine", "hierarch.bench.explaining"},
     "fvcore": {"hierarch.complexity.counter"},
-    "rich": {"hierarch.report", "hierarch.cli"},
-    "typer": {"hierarch.cli"},
-    "ruamel": {"hierarch.spec"},
     "onnxruntime": {"hierarch.bench.runtimes"},
     "openvino": {"hierarch.bench.runtimes"},
 }
-"""The one part of the library that imports a package."""
+"""Modules that may only be imported from few places, finer than the map."""
 
 
 def is_inside(module: str, packages: set[str]) -> bool:
@@ -50,9 +62,10 @@ def is_inside(module: str, packages: set[str]) -> bool:
 def imported(tree: ast.AST) -> Iterator[str]:
     """Every module that code imports when it runs, inside of functions too."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield from imported(other)
+        elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
@@ -61,30 +74,90 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from imported(node)
 
 
-def violations(package: Path) -> list[str]:
-    found = []
+def imports_of(package: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, module, imported module) for each import of a package."""
     for file in sorted(package.rglob("*.py")):
-        here = ".".join(file.relative_to(package.parent).with_suffix("").parts)
-        for module in imported(ast.parse(file.read_text())):
-            never = [no for part, no in NEVER.items() if is_inside(here, {part})]
-            only = [places for name, places in ONLY.items() if is_inside(module, {name})]
-            if any(is_inside(module, no) for no in never) or any(
-                not is_inside(here, places) for places in only
-            ):
-                found.append(f"{here} imports {module}")
+        inner = file.relative_to(package)
+        module = ".".join(["hierarch", *inner.with_suffix("").parts])
+        for name in imported(ast.parse(file.read_text("utf-8"))):
+            yield inner.parts[0].removesuffix(".py"), module, name
+
+
+def target(name: str, known: Mapping[str, Row]) -> tuple[int, str] | None:
+    """The column of the map that an imported module belongs to, and what stands there; None for
+    Python's own modules, and for the package itself."""
+    first, *rest = name.split(".")
+    if first != "hierarch":
+        return None if first in sys.stdlib_module_names else (1, first)
+    return (0, rest[0]) if rest and rest[0] in known else None
+
+
+def violations(package: Path, known: Mapping[str, Row] = MAP) -> list[str]:
+    """The imports of a package that neither the map nor `ONLY` allows."""
+    found = []
+    for place, module, name in imports_of(package):
+        column = target(name, known)
+        allowed = [importers for of, importers in ONLY.items() if is_inside(name, {of})]
+        on_map = column is None or column[1] == place or column[1] in known[place][column[0]]
+        if not on_map or any(not is_inside(module, importers) for importers in allowed):
+            found.append(f"{module} imports {name}")
     return found
 
 
-def test_imports_point_one_way():
+def unused(package: Path, known: Mapping[str, Row] = MAP) -> list[str]:
+    """What the map lists as imported and the code does not import."""
+    used = {(place, target(name, known)) for place, _, name in imports_of(package)}
+    return [
+        f"{place} does not import {name}"
+        for place, row in known.items()
+        for column, names in enumerate(row)
+        for name in sorted(names)
+        if (place, (column, name)) not in used
+    ]
+
+
+def upward(known: Mapping[str, Row]) -> list[str]:
+    """The imports of the map that point to the importer's own row, or to one below it."""
+    order = list(known)
+    return [
+        f"{place} imports {name}"
+        for i, (place, row) in enumerate(known.items())
+        for name in sorted(row.imports)
+        if name not in order[:i]
+    ]
+
+
+def test_every_folder_and_module_is_on_the_map():
+    assert {*MAP} == places(PACKAGE)
+
+
+def test_the_code_imports_what_the_map_says():
     assert violations(PACKAGE) == []
+    assert unused(PACKAGE) == []
 
 
-def test_every_folder_is_looked_at():
-    folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
-    counted = {part.removeprefix("hierarch.") for part in NEVER} | {"cli"}
-    assert folders <= counted  # the command line may import everything
-    counter = ast.parse((PACKAGE / "complexity" / "counter.py").read_text())
-    assert any(is_inside(module, {"fvcore"}) for module in imported(counter))
+def test_imports_point_up_the_map():
+    assert upward(MAP) == []
+
+
+def page(*rows: str) -> dict[str, Row]:
+    return read_map("\n".join(["<!-- map -->", "| place |", *rows, "<!-- end -->"]))
+
+
+def test_a_map_is_read_cell_by_cell():
+    known = page("| `spec/` | Data. | `errors`, `files` | `pydantic` |", "| `errors.py` | . | | |")
+    assert known == {"spec": Row({"errors", "files"}, {"pydantic"}), "errors": Row(set(), set())}
+
+
+def test_a_map_that_differs_from_the_code_fails(tmp_path):
+    (tmp_path / "spec").mkdir()
+    (tmp_path / "spec" / "base.py").write_text("import pydantic")
+    (tmp_path / "new.py").touch()
+    known = page("| `spec/` | Data. | `errors` | |", "| `errors.py` | Mistakes. | | |")
+    assert places(tmp_path) == {"spec", "new"} != {*known}
+    assert violations(tmp_path, known) == ["hierarch.spec.base imports pydantic"]
+    assert unused(tmp_path, known) == ["spec does not import errors"]
+    assert upward(known) == ["spec imports errors"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +165,7 @@ def test_every_folder_is_looked_at():
     [
         ("spec/base.py", "import torch", "torch"),
         ("spec/base.py", "from torch import nn", "torch.nn"),
+        ("spec/base.py", "import an_unlisted_package", "an_unlisted_package"),
         ("spec/load.py", "def late():\n    import torch.nn as nn", "torch.nn"),
         ("spec/load.py", "from hierarch.mixers.pooling import Pooling", "hierarch.mixers.pooling"),
         ("spec/load.py", "from hierarch import nn", "hierarch.nn"),
@@ -99,6 +173,7 @@ def test_every_folder_is_looked_at():
         ("errors.py", "from hierarch.spec import base", "hierarch.spec.base"),
         ("mixers/new.py", "from hierarch.complexity import count", "hierarch.complexity.count"),
         ("nn/backbone.py", "try:\n    import hierarch.cli\nfinally:\n    pass", "hierarch.cli"),
+        ("nn/new.py", "if TYPE_CHECKING or late:\n    import hierarch.cli", "hierarch.cli"),
         ("norms/new.py", "from hierarch.weights import load_weights", "hierarch.weights.load"),
         ("complexity/measure.py", "from hierarch.cli import common", "hierarch.cli.common"),
         ("complexity/measure.py", "import fvcore.nn", "fvcore.nn"),
@@ -113,13 +188,14 @@ def test_every_folder_is_looked_at():
         ("activations/new.py", "import hierarch.building", "hierarch.building"),
         ("weights/load.py", "from hierarch.engine import packing", "hierarch.engine.packing"),
         ("engine/new.py", "from hierarch.building import build", "hierarch.building.build"),
+        ("bench/timing.py", "from hierarch import engine", "hierarch.engine"),
         ("bench/timing.py", "from rich.table import Table", "rich.table"),
         ("bench/timing.py", "import hierarch.cli", "hierarch.cli"),
         ("bench/timing.py", "import onnxruntime", "onnxruntime"),
         ("weights/load.py", "from ruamel.yaml import YAML", "ruamel.yaml"),
     ],
 )
-def test_an_import_the_other_way_is_found(tmp_path, file, code, imports):
+def test_an_import_that_is_not_on_the_map_fails(tmp_path, file, code, imports):
     path = tmp_path / "hierarch" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"import math\n{code}\n")
@@ -132,7 +208,7 @@ def test_an_import_the_other_way_is_found(tmp_path, file, code, imports):
     ("file", "code"),
     [
         ("spec/parts.py", "if TYPE_CHECKING:\n    from torch import nn"),
-        ("spec/parts.py", "import torchlike"),
+        ("spec/load.py", "import hierarch\nfrom hierarch import __version__"),
         ("mixers/new.py", "import torch\nfrom hierarch.spec.parts import MixerSpec"),
         ("complexity/counter.py", "from fvcore.nn import jit_analysis"),
         ("complexity/measure.py", "from hierarch.report import Report"),
@@ -140,7 +216,7 @@ def test_an_import_the_other_way_is_found(tmp_path, file, code, imports):
         ("cli/common.py", "import typer, rich\nfrom hierarch.report import table"),
     ],
 )
-def test_an_import_the_right_way_is_not(tmp_path, file, code):
+def test_an_import_that_is_on_the_map_passes(tmp_path, file, code):
     path = tmp_path / "hierarch" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(code)

@@ -1,4 +1,4 @@
-"""Specs worked out from weights, and conversions from one library's layout to another's."""
+"""Specs inferred from weights, and conversions from one library's layout to another's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FAMILIES = ["convnext_tiny", "poolformer_s12", "caformer_s18", "vit_tiny_patch16
 
 
 @pytest.mark.parametrize("preset", FAMILIES)
-def test_other_families_are_told_by_their_presets(preset):
+def test_other_families_are_recognized_by_their_presets(preset):
     made = hierarch.load(preset)
     stages = [stage.to_data() | {"depth": 1 + i % 2} for i, stage in enumerate(made.stages)]
     model = perturb(
@@ -96,7 +96,7 @@ def test_a_window_that_weights_do_not_determine_is_asked_for():
     assert hierarch.infer(state).spec.mixer[1].shift_size == 2
 
 
-def test_the_window_that_a_bias_was_learned_at_is_told_by_a_buffer():
+def test_a_buffer_determines_the_pretrained_window():
     spec = NETWORKS["swin v2"]
     cycle = [entry | {"pretrained_window_size": [3, 7]} for entry in spec["mixer"]]
     model = perturb(hierarch.build(spec | {"mixer": cycle}))

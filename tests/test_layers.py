@@ -1,4 +1,4 @@
-"""The network's layers: how they start, and what training does that inference does not."""
+"""The network's layers: initialization, and their behavior in training."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_weights_start_as_published(mixer):
             assert mixer == "window_attention" or not block.mixer.bias.any()
 
 
-def test_layer_scale_and_position_start_where_the_spec_says():
+def test_layer_scale_and_position_start_at_the_specs_values():
     model = hierarch.build(tiny(**EVERYTHING))
     scales = [module for module in model.modules() if isinstance(module, LayerScale)]
     assert len(scales) == 14
@@ -55,7 +55,7 @@ def test_layer_scale_and_position_start_where_the_spec_says():
     assert model.position_embedding.table.std().item() == pytest.approx(0.02, rel=0.2)
 
 
-def test_worked_out_buffers_are_not_in_the_state_dict():
+def test_computed_buffers_are_not_in_the_state_dict():
     model = hierarch.build(tiny(**EVERYTHING))
     assert any(name.endswith("relative_position_index") for name, _ in model.named_buffers())
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
@@ -93,7 +93,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_off_the_meta_device(network):
+def test_a_network_can_be_initialized_after_the_meta_device(network):
     spec = tiny(head=HEAD, **EVERYTHING) | NETWORKS[network]
     original = perturb(hierarch.build(spec))
     with torch.device("meta"):
@@ -133,7 +133,7 @@ def test_copies_are_independent_and_equal(copied):
 # position
 
 
-def test_an_absolute_position_is_added_as_it_is_on_its_own_grid():
+def test_an_absolute_position_is_not_resized_on_its_own_grid():
     position = AbsolutePosition(8, grid=(5, 7))
     x = noise(2, 5, 7, 8)
     same(position(x), x + position.table)

@@ -1,4 +1,4 @@
-"""Reading a spec: every bad input is a `SpecError` that says what, where, and what was expected."""
+"""Reading a spec: any invalid input is a `SpecError` with place, value and expected values."""
 
 import os
 import re
@@ -23,7 +23,7 @@ PLAIN = {"mixer": "identity", "stages": [{"dim": 32, "depth": 1}]}
 
 
 def refusal(source, read=hierarch.load) -> str:
-    """The message that a bad input is refused with: soon, and on one screen."""
+    """The error message for a bad input, which comes quickly and fits on a screen."""
     begun = time.monotonic()
     with pytest.raises(SpecError) as caught:
         read(source)
@@ -82,7 +82,7 @@ def test_a_name_that_is_no_preset_gets_the_nearest_one():
     assert {name for name in listed if "/" not in name} == {n for n in PRESETS if "/" not in n}
 
 
-def test_a_preset_is_found_with_its_folder_and_without():
+def test_a_preset_may_be_named_with_its_folder_or_without():
     bare = [name.rpartition("/")[2] for name in PRESETS]
     assert len(set(bare)) == len(bare)
     for name, last in zip(PRESETS, bare, strict=True):
@@ -104,7 +104,7 @@ def test_an_endless_file_is_not_read_to_its_end():
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\0b.yaml", "\ud800", "\ud800.yaml", ""])
-def test_a_path_that_cannot_be_one_is_refused(name):
+def test_an_invalid_path_is_refused(name):
     refusal(name)
     refusal(Path(name))
 
@@ -115,7 +115,7 @@ def test_a_name_too_long_for_the_system_is_refused_and_cut(name):
 
 
 @pytest.mark.parametrize("source", [None, 7, 1.5, True, b"swin_tiny", ["swin_tiny"], object()])
-def test_only_a_path_a_name_or_a_mapping_is_a_source(source):
+def test_a_source_is_a_path_a_name_or_a_mapping(source):
     kind = type(source).__name__
     assert refusal(source) == f"a spec is a path, a preset's name or a mapping, not {kind}"
 
@@ -262,7 +262,7 @@ def test_a_preset_with_one_value_replaced_is_a_spec_or_refused(data):
 
 @st.composite
 def mangled(draw) -> str:
-    """A preset's text with characters or lines taken out, replaced or put in."""
+    """A preset's text with characters or lines deleted, replaced or inserted."""
     text = draw(st.sampled_from(sorted(PRESETS.values())))
     for _ in range(draw(st.integers(1, 3))):
         parts = text.splitlines(keepends=True) if draw(st.booleans()) else list(text)

@@ -1,4 +1,4 @@
-"""Every built-in mixer keeps the contract, and what breaks it does not pass."""
+"""Every built-in mixer passes the conformance kit, and mixers with a defect do not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ BUILT_IN = {
 }
 
 
-def test_every_built_in_mixer_is_here():
+def test_every_built_in_mixer_is_tested():
     assert registry._builtin("mixer") == sorted(BUILT_IN)
 
 
@@ -106,7 +106,7 @@ def test_pooling_is_poolformers(kernel_size, grid):
 
 
 class Scale(nn.Module):
-    """Keeps the contract: each channel times a number of its own."""
+    """A correct mixer: each channel times a learned number."""
 
     def __init__(self, dim):
         super().__init__()
@@ -193,7 +193,7 @@ class KeepsItsWeightToItself(Scale):
 
 
 class AddsTheMean(WindowMixer):
-    """Adds its window's mean to each token: windows as they should be."""
+    """A correct windowed mixer: adds its window's mean to each token."""
 
     def __init__(self, dim):
         super().__init__()
@@ -264,7 +264,7 @@ MODULES = {cls.__name__: cls for cls in PLAIN + WINDOWED}
 
 
 class TwinSpec(MixerSpec):
-    """The module that its field names, with the claims that its other fields make."""
+    """A mixer with the module that a field names, and the claims of its other fields."""
 
     type: Literal["twin"] = "twin"
     module: str = "Scale"
@@ -292,7 +292,7 @@ def twin():
     del registry._registered["mixer"]["twin"]
 
 
-def test_the_twin_itself_conforms(twin):
+def test_the_mixer_that_the_twins_break_conforms(twin):
     check_mixer(twin)
     check_mixer({"type": twin, "module": "Projects", "per_token": 32 * 32})
     check_mixer({"type": twin, "module": "AddsTheMean"})
@@ -388,11 +388,11 @@ NOTICED_BY_OTHERS = {
     *("keeps_shape", "images_do_not_mix", "is_deterministic", "runs_in_other_types"),
     *("cut_holds_each_token_once", "windows_are_independent"),
 }
-"""Checks whose breaks fail other checks as well."""
+"""Checks whose defects fail other checks, too."""
 
 
 @pytest.mark.parametrize(("fields", "check", "message"), BREAKS.values(), ids=BREAKS)
-def test_a_mixer_that_breaks_the_contract_fails(twin, monkeypatch, fields, check, message):
+def test_a_mixer_with_a_defect_fails(twin, monkeypatch, fields, check, message):
     with pytest.raises(ConformanceError, match=f"^twin: .*{message}"):
         check_mixer({"type": twin, **fields})
     others = tuple(one for one in CHECKS if one.__name__ != check)
@@ -402,11 +402,11 @@ def test_a_mixer_that_breaks_the_contract_fails(twin, monkeypatch, fields, check
         check_mixer({"type": twin, **fields})
 
 
-def test_every_check_has_a_twin_that_it_catches():
+def test_every_check_has_a_defect_that_it_detects():
     assert {check for _, check, _ in BREAKS.values()} == {check.__name__ for check in CHECKS}
 
 
-def test_what_is_no_mixer_is_a_spec_error():
+def test_an_unknown_mixer_is_a_spec_error():
     with pytest.raises(SpecError, match="unknown mixer 'twin'"):
         check_mixer("twin")
     with pytest.raises(SpecError, match="dim=30 is not divisible by head_dim=8"):

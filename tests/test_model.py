@@ -1,4 +1,4 @@
-"""The network's own interface: what goes in, what comes out, and how it starts."""
+"""The network's interface: inputs, outputs and timm's methods."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_forward_is_features_then_head(classifier):
     assert classifier.num_features == 24
 
 
-def test_features_are_normed_once(classifier, extractor):
+def test_features_are_normalized_once(classifier, extractor):
     images = noise(1, 3, 40, 40)
     same(extractor.forward_features(images).permute(0, 3, 1, 2), extractor(images)[-1])
     raw = classifier.forward_intermediates(images, 1, output_fmt="NHWC", intermediates_only=True)
@@ -212,7 +212,7 @@ def test_feature_info(extractor):
     assert oblong.feature_info.reduction() == [(4, 2), (8, 4), (16, 8)]
 
 
-def test_what_is_not_decayed_are_parameters_with_more_than_one_dimension():
+def test_no_weight_decay_names_parameters_of_several_dimensions():
     model = hierarch.build(tiny(position_embedding={"type": "absolute", "grid": 4}))
     names, parameters = model.no_weight_decay(), dict(model.named_parameters())
     assert names <= parameters.keys()
@@ -236,7 +236,7 @@ def test_reset_classifier(num_classes):
     same(model.forward_head(features), logits)
 
 
-def test_reset_classifier_of_nothing_is_refused(classifier, extractor):
+def test_reset_classifier_without_a_head_is_refused(classifier, extractor):
     with pytest.raises(ValueError, match="tiny has no head"):
         extractor.reset_classifier(3)
     with pytest.raises(ValueError, match="tiny has no head"):

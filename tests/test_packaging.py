@@ -1,4 +1,4 @@
-"""The wheel, as somebody elsewhere gets it, and the names that the library offers."""
+"""The wheel, installed elsewhere, and the public names."""
 
 import ast
 import importlib.util
@@ -19,7 +19,7 @@ SPECS = sorted(path.relative_to(ROOT / "specs") for path in (ROOT / "specs").rgl
 
 
 def python(*args, cwd, **env):
-    """What a command prints, run in a folder from where the checkout cannot be imported."""
+    """The output of a command in a folder from which the checkout cannot be imported."""
     command = [sys.executable, *map(str, args)]
     environment = {**os.environ, **{key: str(value) for key, value in env.items()}}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -39,14 +39,14 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder that holds the installed wheel alone."""
+    """A folder with nothing but the installed wheel."""
     site = tmp_path_factory.mktemp("site")
     options = ("--quiet", "--no-deps", "--no-index", "--target", site)
     python("-m", "pip", "install", *options, wheel, cwd=site.parent)
     return site
 
 
-def test_the_wheel_holds_the_package_its_specs_and_its_types(wheel):
+def test_the_wheel_has_the_package_the_specs_and_the_types(wheel):
     names = set(ZipFile(wheel).namelist())
     assert names >= {f"hierarch/specs/{path.as_posix()}" for path in SPECS}
     assert names >= {"hierarch/specs/schema.json", "hierarch/py.typed", "hierarch/__main__.py"}
@@ -55,7 +55,7 @@ def test_the_wheel_holds_the_package_its_specs_and_its_types(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hierarch", "hierarch_vision"}
 
 
-def test_the_wheel_says_who_it_is(wheel):
+def test_the_wheels_metadata(wheel):
     with ZipFile(wheel) as archive:
         read = {name.split("/")[-1]: name for name in archive.namelist() if ".dist-info/" in name}
         metadata = Parser().parsestr(archive.read(read["METADATA"]).decode())
@@ -69,7 +69,7 @@ def test_the_wheel_says_who_it_is(wheel):
     assert "hierarch = hierarch.cli:main" in commands
 
 
-def test_presets_are_found_by_name_where_there_is_no_checkout(installed, tmp_path):
+def test_presets_are_found_by_name_without_a_checkout(installed, tmp_path):
     code = """
 import json, hierarch
 presets = hierarch.presets()
@@ -87,14 +87,14 @@ print(json.dumps({
     assert found["names"] == [path.stem for path in SPECS]
 
 
-def test_the_command_works_where_there_is_no_checkout(installed, tmp_path):
+def test_the_command_works_without_a_checkout(installed, tmp_path):
     swap = ("-m", "hierarch", "swap", "ablations/swin_tiny_no_shift", "--mixer", "pooling")
     text = python(*swap, cwd=tmp_path, PYTHONPATH=installed)
     assert text.startswith("# yaml-language-server")
     assert hierarch.loads(text) == hierarch.swap("ablations/swin_tiny_no_shift", "pooling")
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_can_be_imported():
     everything = {}
     exec("from hierarch import *", everything)
     assert everything.keys() >= set(hierarch.__all__)
@@ -129,7 +129,7 @@ def test_every_public_name_is_there():
         assert getattr(hierarch, name).__doc__
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'hierarch' has no attribute 'laod'"):
         hierarch.laod  # noqa: B018  # to look it up is the test
 

@@ -1,4 +1,4 @@
-"""Packed weights: the same numbers, in another order, of which there is one copy."""
+"""Packed weights: one copy, in oneDNN's order, with the same outputs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_bfloat16_is_multiplied_as_before():
     assert_close(found, wanted, atol=0.02)
 
 
-def test_a_packed_layer_is_what_oneDNN_multiplies(monkeypatch):
+def test_a_packed_layer_computes_oneDNNs_product(monkeypatch):
     seen = []
     original = packing.onednn_linear
 
@@ -89,7 +89,7 @@ def test_a_packed_layer_is_what_oneDNN_multiplies(monkeypatch):
     assert seen.count(torch._mkldnn) > 20
 
 
-def test_a_state_dict_is_that_of_the_network_before():
+def test_packing_does_not_change_the_state_dict():
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     after = model.pack_weights().state_dict()
@@ -107,7 +107,7 @@ def test_a_state_dict_is_loaded_and_used():
 
 
 @pytest.mark.parametrize("mistake", ["missing", "unexpected", "shape"])
-def test_a_state_dict_that_does_not_fit_says_where(mistake):
+def test_a_wrong_state_dict_is_an_error_with_the_name(mistake):
     model = network()
     state, name = model.state_dict(), "stages.0.blocks.0.mlp.fc1.weight"
     if mistake == "missing":
@@ -169,7 +169,7 @@ def test_a_copy_has_the_same_weights_and_its_own(how):
     assert_close(logits(model), wanted)
 
 
-def test_a_type_that_oneDNN_does_not_multiply_says_so_and_changes_nothing():
+def test_packing_an_unsupported_type_is_an_error_and_changes_nothing():
     model = network()
     model.head.fc.double()  # the last of all
     with pytest.raises(ValueError, match="float64 on cpu"):
@@ -186,7 +186,7 @@ def test_a_type_that_oneDNN_does_not_multiply_says_so_and_changes_nothing():
         nowhere.pack_weights()
 
 
-def test_a_layer_with_a_hook_is_left_as_it_is():
+def test_a_layer_with_a_hook_is_not_packed():
     model = network()
     layer, seen = model.stages[0].blocks[0].mlp.fc1, []
     layer.register_forward_hook(lambda module, args, out: seen.append(out.shape))
@@ -195,7 +195,7 @@ def test_a_layer_with_a_hook_is_left_as_it_is():
     assert len(seen) == 1
 
 
-def test_what_others_read_stays_a_parameter():
+def test_a_change_of_an_unpacked_weight_takes_effect():
     model, packed = (network("cosine_window_attention") for _ in range(2))
     packed.pack_weights()
     before = logits(packed)
@@ -243,7 +243,7 @@ def test_autocast_multiplies_in_its_own_type():
         assert_close(logits(model.pack_weights()), wanted)
 
 
-def test_it_says_what_it_is():
+def test_a_packed_network_shows_its_layers_and_can_reset_its_classifier():
     model = network().pack_weights()
     assert "(fc1): PackedLinear(in_features=8, out_features=16, bias=True)" in str(model)
     assert model.get_classifier().weight.shape == (5, 24)

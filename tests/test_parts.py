@@ -1,4 +1,4 @@
-"""Every part but the windowed mixers, beside its formula or torch.nn."""
+"""Every part but the windowed mixers, compared with its formula or torch.nn."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_layer_has_an_activation_of_its_own():
 
 @pytest.mark.parametrize("grid", SIZES, ids=str)
 @pytest.mark.parametrize("bias", [True, False])
-def test_group_norm_takes_an_image_together(grid, bias):
+def test_group_norm_normalizes_over_a_whole_image(grid, bias):
     norm = perturb(part("norm", "group_norm", eps=1e-3, bias=bias).build(8))
     assert [*norm.state_dict()] == (["weight", "bias"] if bias else ["weight"])
     x = noise(2, *grid, 8) * 3 + 1
@@ -108,7 +108,7 @@ def test_affine_scales_and_shifts_each_channel():
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("init", [1, 0, 0.5])
-def test_a_norm_starts_where_it_is_told_and_again_when_reset(name, init):
+def test_a_norm_starts_at_init_also_after_a_reset(name, init):
     norm = part("norm", name).build(8, init=init)
     for _ in range(2):
         assert (norm.weight == init).all()
@@ -117,7 +117,7 @@ def test_a_norm_starts_where_it_is_told_and_again_when_reset(name, init):
         norm.reset_parameters()
 
 
-def test_every_norm_is_here():
+def test_every_norm_is_tested():
     assert sorted(NORMS) == registry.names("norm")
 
 
@@ -141,7 +141,7 @@ def test_any_network_runs_and_its_maps_have_the_claimed_grids(spec, size):
 
 
 def block(name, *, norm="layer_norm", layer_scale=0.5, mixer="depthwise_conv", **fields):
-    """The one block of a network, each of its parameters away from its start."""
+    """The only block of a network, with noise on every parameter."""
     spec = {
         "stages": [{"dim": 8, "depth": 1}],
         "mixer": mixer,
@@ -165,7 +165,7 @@ def test_blocks_are_their_formulas(norm):
     close(single(x), x + single.layer_scale.gamma * single.mlp(single.norm(single.mixer(x))))
 
 
-def test_a_residual_scale_multiplies_what_skips_the_branch():
+def test_a_residual_scale_multiplies_the_skip_connection():
     x, scaled = noise(2, 5, 6, 8), block("pre_norm", residual_scale=0.25)
     factors = [scaled.residual_scale1.gamma, scaled.residual_scale2.gamma]
     assert all(factor.std() > 0 and abs(factor.mean() - 0.25) < 0.1 for factor in factors)
@@ -331,7 +331,7 @@ def test_a_hidden_layer_is_linear_activation_norm(norm):
 
 @pytest.mark.parametrize("pool_first", [False, True])
 @pytest.mark.parametrize("hidden_ratio", [None, 2])
-def test_a_new_classifier_keeps_what_else_the_head_has_learned(pool_first, hidden_ratio):
+def test_a_new_classifier_keeps_the_other_layers_of_the_head(pool_first, hidden_ratio):
     head = {
         "num_classes": 5,
         "pool_first": pool_first,
@@ -372,7 +372,7 @@ def test_a_token_mlp_on_its_own_grid_is_linear_layers_over_positions(hidden_dim)
 
 @pytest.mark.parametrize("grid", [(1, 1), (3, 5), (6, 10), (2, 9), (12, 4)], ids=str)
 @pytest.mark.parametrize("hidden_dim", [None, 7])
-def test_a_token_mlp_on_another_grid_keeps_the_scale_of_what_it_sums(grid, hidden_dim):
+def test_a_token_mlp_on_another_grid_keeps_the_scale_of_its_sums(grid, hidden_dim):
     mlp = TokenMlpSpec(grid=(3, 5), hidden_dim=hidden_dim).build(4)
     for parameter in mlp.parameters():  # each output the mean of all, plus 1
         nn.init.ones_(parameter)

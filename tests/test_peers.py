@@ -49,7 +49,7 @@ def plain_fvcore(model, size):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_peer_costs_what_plain_fvcore_counts_on_real_tensors(name, build, size):
+def test_the_cost_of_a_peer_is_plain_fvcores_count_on_real_tensors(name, build, size):
     model = build()
     total, _ = plain_fvcore(model, size)
     [cost] = hierarch.measure_peer(name, [size]).sizes
@@ -60,7 +60,7 @@ def test_a_peer_costs_what_plain_fvcore_counts_on_real_tensors(name, build, size
 
 
 @pytest.mark.usefixtures("explicit_attention")
-def test_fused_attention_is_what_plain_fvcore_leaves_out():
+def test_plain_fvcore_leaves_out_only_fused_attention():
     model = timm.create_model("deit_small_patch16_224")
     _, explicit = plain_fvcore(model, (224, 224))
     for module in model.modules():
@@ -77,7 +77,7 @@ def test_fused_attention_is_what_plain_fvcore_leaves_out():
 @pytest.mark.parametrize(
     "name", ["efficientnet_b4", "regnet_y_3_2gf", "vit_b_16", "resnet50", "convnext_tiny"]
 )
-def test_without_norms_and_pooling_a_peer_costs_what_torchvision_says(name):
+def test_without_norms_and_pooling_the_cost_is_torchvisions_figure(name):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     report = hierarch.measure_peer(
         f"torchvision:{name}", [weights.transforms.keywords["crop_size"]]
@@ -112,7 +112,7 @@ def test_without_sizes_a_peer_grows_from_its_own():
     assert report.r2 == pytest.approx(1)
 
 
-def test_a_peer_that_takes_one_size_alone_is_measured_at_that_and_says_so(monkeypatch):
+def test_a_peer_of_a_single_size_is_measured_at_that_with_a_note(monkeypatch):
     build = peers.find_peer(PEER).build
 
     def picky(size):
@@ -155,14 +155,14 @@ def test_a_window_transformer_of_another_library_is_linear_as_ours_is():
         assert mine.activations == other.activations
 
 
-def test_a_peers_children_are_all_of_it():
+def test_the_costs_of_a_peers_children_add_up_to_the_total():
     [cost] = hierarch.measure_peer("timm:crossvit_9_240", [240]).sizes
     assert sum(cost.children.values()) == cost.macs
     assert cost.children["(own)"] == cost.operators["upsample_bicubic2d"]
     assert cost.head == cost.children["head"]
 
 
-def test_the_head_is_linear_layers_alone_and_never_all():
+def test_the_cost_of_the_head_is_that_of_its_linear_layers():
     [cost] = hierarch.measure_peer("timm:convnext_atto", [64]).sizes
     assert cost.head == 320 * 1000 < cost.children["head"]
     [cost] = hierarch.measure_peer("torchvision:squeezenet1_0", [64]).sizes
@@ -175,7 +175,7 @@ def test_an_operator_without_a_rule_names_the_network():
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [2**17], [(1, 2, 3)]])
-def test_bad_sizes_say_so(sizes):
+def test_an_invalid_size_is_an_error(sizes):
     with pytest.raises(SpecError, match="size"):
         hierarch.measure_peer(PEER, sizes)
 
@@ -202,7 +202,7 @@ def test_the_bar_advances_by_a_size_at_a_time(monkeypatch, tmp_path):
     assert len(advanced) == 2
 
 
-def test_a_report_draws_itself():
+def test_rich_prints_a_report():
     from rich.console import Console
 
     console = Console(record=True, width=120, file=io.StringIO())

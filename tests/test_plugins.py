@@ -1,4 +1,4 @@
-"""Mixers that another package brings, by the entry-point group `hierarch.mixers`."""
+"""Mixers of other packages, by the entry-point group `hierarch.mixers`."""
 
 import sys
 
@@ -55,7 +55,7 @@ def spec(mixer):
     return {"stages": [{"dim": 8, "depth": 1}], "mixer": mixer}
 
 
-def test_an_installed_mixer_is_first_class(install, run):
+def test_an_installed_mixer_can_be_used_like_a_built_in_one(install, run):
     install(transpose="plugin_of_ours:TransposeSpec")
     assert "plugin_of_ours" not in sys.modules
     assert "transpose" in registry.names("mixer")

@@ -1,4 +1,4 @@
-"""The two lines of the README that do all the set-up."""
+"""The two set-up commands of the README."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def test_getting_started_opens_with_the_same_line():
     assert fences(text) == [f"{REPORT}\n"]
 
 
-def test_what_the_lines_name_is_there():
+def test_everything_that_the_commands_name_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert (ROOT / "specs" / "swin_tiny.yaml").is_file()
     assert "test" in project["optional-dependencies"]

@@ -1,4 +1,4 @@
-"""Attention that keeps no attention map: the gradients are those of torch's own."""
+"""Attention that recomputes its attention maps has torch's gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema: what an editor completes from, for every part that is registered."""
+"""The JSON Schema, for completion in editors, has every registered part."""
 
 import functools
 import json
@@ -58,7 +58,7 @@ def test_every_preset_is_valid(file):
         ("head: {num_classes: 1000}", "position_embedding: {type: absolute}"),
     ],
 )
-def test_a_broken_preset_is_not(old, new):
+def test_a_broken_preset_is_not_valid(old, new):
     text = (SPECS / "swin_tiny.yaml").read_text()
     assert old in text
     assert validator().is_valid(read(text))
@@ -73,7 +73,7 @@ def test_a_network_without_stages_is_not_valid():
 
 @settings(max_examples=100, deadline=None)
 @given(backbones())
-def test_any_valid_spec_is_valid_as_it_is_written_and_as_it_is_dumped(data):
+def test_any_valid_spec_is_valid_as_written_and_as_dumped(data):
     validator().validate(data)
     validator().validate(read(hierarch.dump(hierarch.load(data))))
 

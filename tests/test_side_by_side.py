@@ -1,4 +1,4 @@
-"""The images of a batch shared among threads: the same result, and nothing else changed."""
+"""The images of a batch are shared among threads, with the same outputs and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAD = {"num_classes": 5}
 
 @pytest.fixture
 def threads():
-    """Two threads, whatever the machine has, and what was set before."""
+    """Sets torch to two threads, and restores their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield 2
@@ -33,7 +33,7 @@ def threads():
 
 @pytest.fixture
 def shared(monkeypatch):
-    """How many images each thread's turn had, of every batch that was shared."""
+    """Records the number of images of each call in a thread, for every shared batch."""
     seen = []
 
     def watched(run, parts, threads):
@@ -75,7 +75,7 @@ def test_the_result_is_that_of_each_image_alone(threads, shared, mode, head, bat
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (4, 4, 32, 32), (2, 32, 32, 3), (3, 32), ()])
-def test_a_wrong_shape_is_named_whole(threads, shared, shape):
+def test_the_error_for_a_wrong_shape_has_the_whole_shape(threads, shared, shape):
     message = rf"\(batch, 3, height, width\), got {re.escape(str(tuple(shape)))}$"
     model = hierarch.build(tiny(head=HEAD)).eval()
     with torch.no_grad(), pytest.raises(ValueError, match=message):
@@ -84,7 +84,7 @@ def test_a_wrong_shape_is_named_whole(threads, shared, shape):
 
 
 @pytest.mark.parametrize("can_be_asked", [True, False])
-def test_nobody_elses_number_of_threads_changes(threads, monkeypatch, can_be_asked):
+def test_the_number_of_threads_of_other_threads_does_not_change(threads, monkeypatch, can_be_asked):
     monkeypatch.setattr(threads_module, "_pools", {})
     if not can_be_asked:
         monkeypatch.setattr(threads_module, "_uses_one", lambda: False)
@@ -130,7 +130,7 @@ print(before == after, set(inside), before[0], state()[0])
 """
 
 
-def test_mkl_is_left_as_it_was():
+def test_mkls_settings_do_not_change():
     command = [sys.executable, "-c", MKLS]
     ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     if ran.stdout.strip() == "none":
@@ -138,7 +138,7 @@ def test_mkl_is_left_as_it_was():
     assert ran.stdout.strip() == "True {(1, 1)} 1 0"  # the 0 where torch itself was asked
 
 
-def test_subnormal_numbers_are_0_in_the_threads_and_nowhere_else(threads):
+def test_subnormal_numbers_are_flushed_in_the_pool_only(threads):
     subnormal = torch.full((64,), 1e-40)
     inside = each(lambda factor: subnormal * factor, [1, 1], threads)
     assert not any(part.any() for part in inside)
@@ -146,7 +146,7 @@ def test_subnormal_numbers_are_0_in_the_threads_and_nowhere_else(threads):
 
 
 @pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "autocast", "few", "norm"])
-def test_a_batch_stays_whole_where_somebody_could_tell(threads, shared, watcher):
+def test_a_batch_is_not_split_where_that_could_be_observed(threads, shared, watcher):
     norm = "group_norm" if watcher == "norm" else "layer_norm"
     model = perturb(hierarch.build(tiny(head=HEAD, norm=norm)))
     images = noise(1 if watcher == "few" else 4, 3, 32, 32)
@@ -182,7 +182,7 @@ def test_a_forked_process_has_threads_of_its_own(threads):
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_where_one_thread_fails_the_caller_is_told_and_nobody_goes_on(threads, failing):
+def test_an_error_in_one_thread_stops_the_others(threads, failing):
     done, both = [], threading.Barrier(2)
 
     def run(item):

@@ -1,4 +1,4 @@
-"""The spec language: what a person writes, and the plan that it stands for."""
+"""The spec language: fields, defaults and the plan."""
 
 import collections
 
@@ -28,7 +28,7 @@ def spec(**fields):
 
 
 def own(**fields):
-    """Stages of which the second says something for itself."""
+    """Stages, of which the second overrides fields of the top level."""
     return [STAGES[0], STAGES[1] | fields, STAGES[2]]
 
 
@@ -89,7 +89,7 @@ def test_a_stage_overrides_the_default_of_the_top(field, top, stage, planned, ex
     assert [planned(s) for s in one[1:]] == [overridden, default]
 
 
-def test_the_first_stage_has_no_downsampling_unless_it_says_so():
+def test_the_first_stage_has_no_downsampling_by_default():
     assert [bool(stage.downsample) for stage in spec().plan()] == [False, True, True]
     first = [STAGES[0] | {"downsample": "patch_merging"}, *STAGES[1:]]
     assert [bool(stage.downsample) for stage in spec(stages=first).plan()] == [True, True, True]
@@ -121,11 +121,11 @@ def test_a_stage_without_any_mixer_is_refused():
         ("downsample", "conv_downsample"),
     ],
 )
-def test_a_bare_name_stands_for_a_mapping_with_its_type(field, name):
+def test_a_bare_name_is_short_for_a_mapping_with_its_type(field, name):
     assert spec(**{field: name}) == spec(**{field: {"type": name}})
 
 
-def test_one_mixer_stands_for_a_list_of_one():
+def test_one_mixer_is_short_for_a_list_of_one():
     assert spec(mixer="pooling") == spec(mixer=["pooling"]) == spec(mixer=[{"type": "pooling"}])
 
 
@@ -207,7 +207,7 @@ def test_drop_path_rises_linearly_over_the_whole_network():
     assert lone.plan()[0].drop_paths == (0,)
 
 
-def test_a_head_has_a_thousand_classes_unless_it_says_otherwise():
+def test_a_head_has_a_thousand_classes_by_default():
     assert spec(head={}).head.num_classes == 1000
     assert spec(head={"num_classes": 0}).head.num_classes == 0
 

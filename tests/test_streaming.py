@@ -1,4 +1,4 @@
-"""Inference a few windows at a time: what the definitions compute, whatever the tile."""
+"""Streamed inference gives the definitions' outputs, for any tile size."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model(request):
 
 @torch.no_grad()
 def defined(model, images):
-    """The output by the definitions alone."""
+    """The output with the engine disabled."""
     with engine.disabled():
         return model(images)
 
@@ -63,7 +63,7 @@ def assert_close(found, wanted):
 
 @pytest.fixture
 def tiles(monkeypatch):
-    """The blocks that were streamed."""
+    """Records the blocks that are streamed."""
     seen = []
     original = streaming.streamed
 
@@ -83,7 +83,7 @@ def small_tiles(monkeypatch):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", [1, 40, 10_000])
-def test_the_result_is_the_defined_one_whatever_the_tile(model, tiles, size, tile):
+def test_the_result_does_not_depend_on_the_tile_size(model, tiles, size, tile):
     images = noise(size[0], 3, *size[1:])
     model.set_tile_size(tile)
     assert_close(streamed(model, images), defined(model, images))
@@ -153,7 +153,7 @@ def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_how_a_map_is_cut_is_worked_out_once_where_it_is_small(model, monkeypatch, small):
+def test_the_order_of_windows_is_cached_for_small_maps(model, monkeypatch, small):
     made, original = [], streaming._order
     monkeypatch.setattr(streaming, "_order", lambda *of: made.append(of) or original(*of))
     if not small:
@@ -191,7 +191,7 @@ def test_two_threads_share_one_model(model):
 
 
 @pytest.mark.parametrize("watcher", ["training", "gradient", "hook", "mode", "compiled", "no tile"])
-def test_who_looks_inside_sees_whole_maps(tiles, watcher):
+def test_observers_get_whole_maps(tiles, watcher):
     model = perturb(hierarch.build(tiny(head=HEAD)))
     images = noise(1, 3, 64, 64)
     block = model.stages[0].blocks[0]
@@ -220,7 +220,7 @@ def test_who_looks_inside_sees_whole_maps(tiles, watcher):
     assert tiles == []
 
 
-def test_where_nobody_does_they_see_tiles(tiles):
+def test_without_observers_blocks_get_tiles(tiles):
     model = perturb(hierarch.build(tiny(head=HEAD)))
     streamed(model, noise(1, 3, 64, 64))
     assert len(tiles) == 7
@@ -271,7 +271,7 @@ def test_no_tile_is_below_one_token(tokens):
 
 
 class Wrapped(nn.Module):
-    """A layer inside another one, as adapters have it."""
+    """A wrapper of a layer, as adapters have it."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class Wrapped(nn.Module):
 
 
 class Centered(Wrapped):
-    """Less the mean over all tokens, of which a tile has some only."""
+    """Subtracts the mean over all tokens, which a tile does not have."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return centered(self.layer(x))
@@ -352,7 +352,7 @@ def reasons(model, images, operation):
 @pytest.mark.parametrize("name", REPLACED)
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_replaced_layer_computes_what_it_says(small_tiles, name, mean, batch):
+def test_a_replaced_layer_is_called(small_tiles, name, mean, batch):
     model, images = changing(name, mean), noise(batch, 3, 52, 68)
     wanted = defined(model, images)
     same = torch.allclose(wanted, defined(original(), images), rtol=0, atol=1e-5)
@@ -395,14 +395,14 @@ def subclassed(model):
 
 
 class OtherAttention(WindowAttention):
-    """Overrides what it inherits."""
+    """A subclass with its own method."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return centered(super().forward(x))
 
 
 class OtherBlock(PreNorm):
-    """Overrides what it inherits."""
+    """A subclass with its own method."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return centered(super().forward(x))
@@ -492,7 +492,7 @@ CHANGED = [
 
 @pytest.mark.parametrize("change", CHANGED, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_changed_network_computes_what_it_says(small_tiles, change, batch):
+def test_a_changed_network_computes_its_change(small_tiles, change, batch):
     model, images = perturb(hierarch.build(tiny(head=HEAD))), noise(batch, 3, 52, 68)
     before = defined(model, images)
     change(model)
@@ -549,7 +549,7 @@ def test_a_hook_on_all_modules_sees_whole_maps(tiles):
 
 
 class Doubled(torch.Tensor):
-    """A weight that counts twice, as one that unpacks itself does."""
+    """A tensor subclass that acts as twice its values, like a quantized weight that unpacks."""
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -557,7 +557,7 @@ class Doubled(torch.Tensor):
         return func(*plain, **(kwargs or {}))
 
 
-def test_a_weight_of_another_type_is_multiplied_by_itself():
+def test_a_weight_of_a_tensor_subclass_is_used():
     model, images = perturb(hierarch.build(tiny(head=HEAD))), noise(1, 3, 52, 68)
     layer = model.get_submodule(f"{BLOCK}.mlp.fc1")
     doubled = copy.deepcopy(model)
@@ -588,14 +588,14 @@ def test_masks_do_not_grow_with_the_image(model):
 
 
 def weights(model):
-    """The parameters that position biases are made of, in a shifted block."""
+    """The parameters of the position bias in a shifted block."""
     mixer = model.stages[0].blocks[1].mixer
     table = getattr(mixer, "relative_position_bias_table", None)
     return [table] if table is not None else [mixer.cpb_mlp[2].weight]
 
 
 def other(like):
-    """Noise that changes what attention attends to."""
+    """Noise that is large enough to change attention maps."""
     return noise(*like.shape, seed=7) * 5
 
 
@@ -653,7 +653,7 @@ CHANGES = [load, assign, edit, edit_data, edit_one_number, copied, train, nn.Mod
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("tile", ["auto", None])
-def test_a_bias_is_never_that_of_old_weights(mixer, change, mode, tile):
+def test_a_cached_bias_follows_a_change_of_its_weights(mixer, change, mode, tile):
     model = perturb(hierarch.build(tiny(mixer, head=HEAD)))
     model.set_tile_size(tile)
     images = noise(1, 3, 64, 64)
@@ -689,7 +689,7 @@ def test_a_bias_is_gathered_once(monkeypatch, mixer, tile):
 
 
 @pytest.mark.parametrize("mixer", WINDOWED[:2])
-def test_a_bias_that_autocast_rounded_is_not_kept_for_others(mixer):
+def test_a_bias_cached_under_autocast_is_not_used_without(mixer):
     model = perturb(hierarch.build(tiny(mixer, head=HEAD)))
     images = noise(1, 3, 64, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -752,7 +752,7 @@ def test_patches_are_embedded_and_merged_in_strips(small_tiles, monkeypatch, siz
 
 
 def watch_heights(monkeypatch, cls, heights):
-    """Keeps the number of rows that the first call of each layer has, which is a strip's."""
+    """Records the number of rows of each layer's first call: the height of a strip."""
     transform = cls.transform
 
     def watched(layer, x):
@@ -763,7 +763,7 @@ def watch_heights(monkeypatch, cls, heights):
 
 
 @pytest.mark.parametrize(("side", "sharing"), [(224, 1), (512, 2)])
-def test_a_map_is_shared_among_threads_throughout_or_not_at_all(monkeypatch, side, sharing):
+def test_all_blocks_share_a_map_among_threads_or_none(monkeypatch, side, sharing):
     # a second stage's own map of 512x512 would be too small, the one that it is made of is not
     model = perturb(hierarch.build(tiny(stages=[{"dim": 64, "depth": 1}, {"dim": 64, "depth": 1}])))
     images, before = noise(1, 3, side, side), torch.get_num_threads()
@@ -784,7 +784,7 @@ def test_a_map_is_shared_among_threads_throughout_or_not_at_all(monkeypatch, sid
 
 @pytest.fixture
 def maps(monkeypatch):
-    """The maps that blocks were given."""
+    """Records the maps that blocks are called with."""
     seen, original = [], streaming.streamed
     monkeypatch.setattr(
         streaming, "streamed", lambda blocks, x, **o: seen.append(x) or original(blocks, x, **o)
@@ -793,7 +793,7 @@ def maps(monkeypatch):
 
 
 @pytest.mark.parametrize("seen", ["stem", "position_embedding", "drop", "stages.0", None])
-def test_an_embedded_image_is_written_over_unless_somebody_has_it(maps, seen):
+def test_an_embedded_image_is_overwritten_unless_it_is_referenced(maps, seen):
     model = perturb(hierarch.build(tiny(stages=[{"dim": 8, "depth": 2}])))
     images, kept = noise(1, 3, 64, 64), []
     if seen == "stages.0":
@@ -810,7 +810,7 @@ def test_an_embedded_image_is_written_over_unless_somebody_has_it(maps, seen):
 
 
 class Keeping(Wrapped):
-    """Keeps its output, as one that shows features does."""
+    """A layer that stores its output, as for visualization."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.kept = self.layer(x)
@@ -818,7 +818,7 @@ class Keeping(Wrapped):
 
 
 @pytest.mark.parametrize("name", ["stem", "position_embedding", "drop", "stages.1.downsample"])
-def test_what_a_replaced_layer_keeps_is_not_written_over(maps, name):
+def test_a_map_that_a_replaced_layer_keeps_is_not_overwritten(maps, name):
     model, images = perturb(hierarch.build(tiny(stages=STAGES))), noise(1, 3, 64, 64)
     replace(model, name, Keeping)
     defined(model, images)
@@ -832,27 +832,27 @@ STAGES = [{"dim": 8, "depth": 2}, {"dim": 16, "depth": 1}]
 
 
 class Seen(nn.Module):
-    """(B, C, H, W) -> (B, H, W, C): the same memory."""
+    """(B, C, H, W) -> (B, H, W, C), as a view of the same memory."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.permute(0, 2, 3, 1)
 
 
 class Residual(Wrapped):
-    """Adds its input, which it needs after the layer has run."""
+    """A wrapper that adds its input after the layer has run."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x) + x
 
 
 @pytest.mark.parametrize("name", ["stages.0", "stages.0.blocks.0", "stages.0.blocks.1.mlp"])
-def test_what_a_wrapper_needs_again_is_not_written_over(name):
+def test_an_input_that_a_wrapper_still_needs_is_not_overwritten(name):
     model, images = perturb(hierarch.build(tiny(stages=STAGES, head=HEAD))), noise(1, 3, 64, 64)
     replace(model, name, Residual)
     assert_close(streamed(model, images), defined(model, images))
 
 
-def test_images_are_never_written_over(maps):
+def test_images_are_never_overwritten(maps):
     stem = {"type": "patch_embed", "in_chans": 8}
     model = perturb(hierarch.build(tiny(stages=[{"dim": 8, "depth": 2}], stem=stem)))
     model.stem = Seen()
@@ -864,7 +864,7 @@ def test_images_are_never_written_over(maps):
     assert_close(found, defined(model, images))
 
 
-def test_nothing_but_a_stages_own_map_is_written_over():
+def test_only_a_stages_own_map_is_overwritten():
     model = perturb(hierarch.build(tiny()))
     kept = []
     model.stages[1].downsample.register_forward_hook(lambda *call: kept.append(call[2]))
@@ -898,7 +898,9 @@ def test_bfloat16_is_as_close_as_the_definitions(mixer):
 @pytest.mark.parametrize("scale", [None, 0.5])
 @pytest.mark.parametrize("most", [0, 1 << 21])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_attention_with_maps_made_or_not(monkeypatch, mask, counts, scale, most, dtype):
+def test_attention_with_materialized_maps_and_without(
+    monkeypatch, mask, counts, scale, most, dtype
+):
     monkeypatch.setattr(attention, "MAX_MAP_ELEMENTS", most)
     made_of, original = [], attention.two_products
     monkeypatch.setattr(
@@ -926,7 +928,7 @@ def test_attention_with_maps_made_or_not(monkeypatch, mask, counts, scale, most,
 @pytest.mark.parametrize("dim", [3, 8, 12])
 @pytest.mark.parametrize("offset", [0, 1, 8])
 @pytest.mark.parametrize("across", [None, "out", "rows"])
-def test_rows_are_written_whatever_they_are_made_of(dtype, dim, offset, across):
+def test_rows_of_any_type_width_and_offset_are_written(dtype, dim, offset, across):
     def rows(count, seed):
         numbers = noise(offset + count * dim, seed=seed).to(dtype)[offset:]
         return numbers.view(count, dim), numbers.view(dim, count).T

@@ -1,4 +1,4 @@
-"""Swapping the token mixer: what carries over, and that every swap is a network that works."""
+"""Swapping the token mixer: fields that carry over, and every swapped network works."""
 
 import functools
 from itertools import cycle
@@ -27,7 +27,7 @@ PLACES = {"one": (2,), "some": (1, 3), "all": None}
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors are quicker on one thread, and far quicker where another process runs."""
+    """Uses one thread, which is faster for small tensors, most of all on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -147,13 +147,13 @@ def test_heads_are_filled_in_where_the_old_mixer_had_none():
         ),
     ],
 )
-def test_a_swap_that_is_none_is_refused(mixer, stages, expected):
+def test_an_invalid_swap_is_refused(mixer, stages, expected):
     with pytest.raises(SpecError) as caught:
         swap("swin_tiny", mixer, stages)
     assert str(caught.value).startswith(expected)
 
 
-def test_what_was_done_with_which_field_is_told():
+def test_the_origin_of_each_field_is_reported():
     pair = {"type": "window_attention", "head_dim": 8, "qkv_bias": False}
     source = one_stage([pair, pair | {"shift_size": 3}])
     assert explain(source, {"type": "window_mlp", "window_size": 8}).notes == (
@@ -168,7 +168,7 @@ def test_what_was_done_with_which_field_is_told():
     )
 
 
-def test_a_default_that_is_a_part_and_a_field_without_default_are_told():
+def test_defaults_that_are_parts_and_fields_without_default_are_reported():
     grid = {"type": "token_mlp", "grid": 7}
     assert explain(one_stage("pooling"), grid).notes == (
         "given: grid=7",
@@ -186,7 +186,7 @@ def test_a_default_that_is_a_part_and_a_field_without_default_are_told():
 
 
 def shrunk(spec):
-    """The same network with a few channels and blocks: what is small is quick to run."""
+    """The same network with few channels and blocks, so that it runs quickly."""
 
     def small(mixer):
         fields = {name: getattr(mixer, name) for name in mixer.model_fields_set}
@@ -212,7 +212,7 @@ def shrunk(spec):
 
 @functools.cache  # presets that differ in width and depth alone are the same once small
 def works(spec):
-    """It trains a step: forward, backward, a gradient for each parameter; and it counts."""
+    """Checks a training step, with a gradient for each parameter, and the count."""
     torch.manual_seed(0)
     model = hierarch.build(spec)
     logits = model(torch.randn(2, 3, 44, 60))
@@ -223,7 +223,7 @@ def works(spec):
 
 
 def is_quadratic(mixer):
-    """As published: every pair of tokens meets in it."""
+    """True for mixers in which every pair of tokens interacts."""
     return mixer.type == "global_attention" or (
         mixer.type == "token_mlp" and mixer.hidden_dim is None
     )
@@ -240,12 +240,12 @@ def counts(spec, size):
 
 
 def places(preset):
-    """What a network of one stage leaves of the places."""
+    """The stages to swap in, without those that a network of one stage does not have."""
     several = len(hierarch.load(preset).stages) > 1
     return [place for place, stages in PLACES.items() if several or stages is None]
 
 
-def test_every_family_of_presets_and_every_block_is_here():
+def test_every_family_of_presets_and_every_block_is_tested():
     families = {hierarch.spec.load.find(name).parent for name in hierarch.presets()}
     assert {hierarch.spec.load.find(name).parent for name in PRESETS} == families
     blocks = {stage.block.type for name in PRESETS for stage in hierarch.load(name).plan()}

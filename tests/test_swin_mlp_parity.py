@@ -1,4 +1,4 @@
-"""Swin-MLP against the published code: its recorded outputs, and its block written out again."""
+"""Swin-MLP compared with the published code: recorded outputs, and a reimplemented block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Swin Transformer against torchvision, Hugging Face and timm, with random weights carried over."""
+"""Swin Transformer compared with torchvision, Hugging Face and timm on the same random weights."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_timm_logits(size):
 
 
 def centered(table, window):
-    """The table of a window, in the middle of that of an 8x8 window."""
+    """The bias table of a smaller window: the center of the table of an 8x8 window."""
     h, w = window
     whole = torch.zeros(15, 15, table.shape[-1], dtype=table.dtype)
     whole[8 - h : 7 + h, 8 - w : 7 + w] = table.view(2 * h - 1, 2 * w - 1, -1)

@@ -1,4 +1,4 @@
-"""Training on a CPU in ways of our own: autograd's gradients, with less kept for them."""
+"""The engine's training on a CPU: autograd's gradients, with less memory kept for them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MIXERS = ["window_attention", "cosine_window_attention", "window_mlp"]
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    """Several tiles, of sizes that differ, even in small networks."""
+    """Makes tiles small, so that small networks have several, of different sizes."""
     monkeypatch.setattr(training, "TILE_TOKENS", 50)
 
 
 @pytest.fixture
 def ours(monkeypatch):
-    """The names of the layers that were trained in ways of our own."""
+    """Records the names of the engine's ways that run in training."""
     seen = []
     for name in ("_Linear", "_Mlp"):
         watch(monkeypatch, training, name, seen)
@@ -62,7 +62,7 @@ def gradients(model, images):
 
 
 def assert_close(found, wanted, plain=None):
-    """Within 1e-5 of the largest entry, and of what autograd's own, `plain`, are off by."""
+    """Equal within 1e-5 of the largest entry plus the error of autograd's own, `plain`."""
     for name, one in wanted.items():
         if one is None:
             assert found[name] is None, name
@@ -98,7 +98,7 @@ ONE_LARGE_WINDOW = ONE_SHIFTED_WINDOW | {"window_size": 16, "small_map": "pad"}
 @example(hierarch.load(tiny() | {"mixer": ONE_SHIFTED_WINDOW}), (24, 24))
 @example(hierarch.load(tiny() | {"mixer": ONE_LARGE_WINDOW}), (24, 24))
 def test_any_network(spec, size):
-    """Within 1e-4 of all gradients together, and of what autograd's own are off by: a network in
+    """Equal within 1e-4 of all gradients plus the error of autograd's own: a network in
     which a norm divides by next to nothing makes much of any rounding."""
     torch.manual_seed(0)  # each example's weights are its own, whatever was tried before
     model = perturb(hierarch.build(spec), std=0.1).eval()
@@ -166,7 +166,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dims", [(8, 5), (5, 8), (1, 1)])
 @pytest.mark.parametrize("tokens", [1, 15, 16, 500, 20_011])
-def test_a_sum_of_outer_products(tokens, dims, order):
+def test_onednn_outer_is_a_sum_of_outer_products(tokens, dims, order):
     left, right = (ORDERS[order](tokens, dim, i) for i, dim in enumerate(dims))
     expected = left.double().T @ right.double()
     found = onednn_outer(left, right)
@@ -220,7 +220,7 @@ def dropping(model):
 
 
 @pytest.mark.parametrize("change", [frozen, hooked, parametrized, scaled, dropping])
-def test_whatever_is_done_to_a_model(change):
+def test_a_modified_model_has_autograds_gradients(change):
     model = perturb(hierarch.build(tiny(head=HEAD))).train()
     change(model)
     exact = copy.deepcopy(model).double()
@@ -228,7 +228,7 @@ def test_whatever_is_done_to_a_model(change):
     assert_close(gradients(model, images), gradients(exact, images.double()))
 
 
-def test_who_looks_inside_sees_each_layer(ours):
+def test_hooks_are_called_in_training(ours):
     model = perturb(hierarch.build(tiny(head=HEAD))).train()
     seen = []
     model.stages[0].blocks[0].mlp.act.register_forward_hook(
@@ -240,7 +240,7 @@ def test_who_looks_inside_sees_each_layer(ours):
 
 
 @pytest.mark.parametrize("watcher", ["double", "autocast", "compiled", "transformed"])
-def test_others_get_autograds_own(ours, watcher):
+def test_observed_networks_use_autograd(ours, watcher):
     model = perturb(hierarch.build(tiny(head=HEAD))).train()
     images = noise(2, 3, 32, 32)
     if watcher == "double":

@@ -75,7 +75,7 @@ EDITED = {
 
 @pytest.fixture(scope="module")
 def checkpoints():
-    states = {name: (peer.trained().state_dict(), peer.told) for name, peer in EDITED.items()}
+    states = {name: (peer.trained().state_dict(), peer.options) for name, peer in EDITED.items()}
     own = perturb(hierarch.build(SPEC)).state_dict()
     official = hierarch.export_weights(
         hierarch.build(tiny("cosine_window_attention", input_size=64, block="post_norm")),
@@ -89,7 +89,7 @@ def checkpoints():
 )
 @given(data=st.data())
 def test_an_edited_checkpoint_is_a_network_or_one_line(checkpoints, tmp_path, data):
-    whole, told = checkpoints[data.draw(st.sampled_from(sorted(checkpoints)))]
+    whole, options = checkpoints[data.draw(st.sampled_from(sorted(checkpoints)))]
     # the first weights are those that a spec is read from, and the likelier to be missed
     names = st.sampled_from(list(whole)) | st.sampled_from(list(whole)[:24])
     edits = data.draw(
@@ -98,10 +98,10 @@ def test_an_edited_checkpoint_is_a_network_or_one_line(checkpoints, tmp_path, da
     edited = whole | {name: EDITS[edit](whole[name]) for name, edit in edits.items()}
     state = {name: tensor for name, tensor in edited.items() if tensor is not None}
     calls = [
-        lambda: hierarch.from_checkpoint(state, **told),
-        lambda: hierarch.convert_weights(state, tmp_path / "o.pth", layout="timm", **told),
+        lambda: hierarch.from_checkpoint(state, **options),
+        lambda: hierarch.convert_weights(state, tmp_path / "o.pth", layout="timm", **options),
         lambda: hierarch.convert_weights(
-            state, tmp_path / "o.safetensors", layout="torchvision", **told
+            state, tmp_path / "o.safetensors", layout="torchvision", **options
         ),
     ]
     assert all(map(is_fine, calls))

@@ -47,7 +47,7 @@ def read():
     def read(name):
         if name not in models:
             peer = PEERS[name]
-            models[name] = hierarch.from_checkpoint(peer.trained().state_dict(), **peer.told)
+            models[name] = hierarch.from_checkpoint(peer.trained().state_dict(), **peer.options)
         return models[name]
 
     return read
@@ -86,7 +86,7 @@ def test_a_conversion_to_its_own_layout_changes_nothing(tmp_path, name):
     peer = PEERS[name]
     state = peer.trained().state_dict()
     path = tmp_path / "converted.pth"
-    hierarch.convert_weights(state, path, layout=peer.library, **peer.told)
+    hierarch.convert_weights(state, path, layout=peer.library, **peer.options)
     assert_identical(torch.load(path), dict(state))
 
 
@@ -94,7 +94,7 @@ def test_a_conversion_to_its_own_layout_changes_nothing(tmp_path, name):
 def test_every_weight_is_read(name):
     peer = PEERS[name]
     state = peer.trained().state_dict()
-    inferred = infer(state, **peer.told)
+    inferred = infer(state, **peer.options)
     assert inferred.layout == peer.library
     model = hierarch.build(inferred.spec)
     report = hierarch.load_weights(model, state)
@@ -154,7 +154,7 @@ def test_transformers_files_from_before_version_5(read, tmp_path):
 def test_transformers_files_as_it_saves_them(read, tmp_path, name):
     peer = PEERS[name]
     peer.trained().save_pretrained(tmp_path)
-    model = hierarch.from_checkpoint(tmp_path / "model.safetensors", **peer.told)
+    model = hierarch.from_checkpoint(tmp_path / "model.safetensors", **peer.options)
     assert_identical(model.state_dict(), read(name).state_dict())
     assert model.spec.name == "model"
 

@@ -238,9 +238,9 @@ def test_every_layout_is_found_after_any_prefix(name):
     peer = PEERS[name]
     net = peer.trained()
     state = after(WITHIN[name], net.state_dict()) | {"head.weight": torch.ones(2, 2)}
-    inferred = hierarch.infer(state, **peer.told)
+    inferred = hierarch.infer(state, **peer.options)
     assert (inferred.layout, inferred.location.prefix) == (peer.library, WITHIN[name])
-    model = hierarch.from_checkpoint(state, **peer.told)
+    model = hierarch.from_checkpoint(state, **peer.options)
     images = peer.images(peer.size)
     with torch.no_grad():
         found = model(images)

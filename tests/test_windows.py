@@ -1,4 +1,4 @@
-"""Windows: cut and put together, padded before they are shifted, masked as published."""
+"""Windows: cut and reassembled, padded before the shift, and masked as published."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def attention(window, shift, small_map="pad", **fields):
 
 
 class Seen(WindowMixer):
-    """Keeps the windows that it is given, and gives them back."""
+    """A window mixer that records its windows and returns them."""
 
     def __init__(self, of_grid):
         super().__init__()
@@ -117,7 +117,7 @@ def test_padding_is_zeros_at_the_bottom_and_the_right(size, multiple):
     )
 
 
-def test_what_needs_no_work_is_not_copied():
+def test_a_map_that_needs_no_padding_is_not_copied():
     x = noise(1, 4, 6, 2)
     assert pad_to_multiple(x, (2, 3)) is x
     assert pad(x) is x
@@ -162,7 +162,7 @@ def test_an_axis_that_one_window_covers_is_not_shifted(grid, small_map):
 
 
 def dense_attention(layer, x, *, window, shift):
-    """What a shifted window attention does, said of pairs of tokens of the padded map."""
+    """Which pairs of tokens of the padded map attend to each other in shifted windows."""
     batch, height, width, dim = x.shape
     (wh, ww), heads = window, layer.num_heads
     rows, columns = -(-height // wh) * wh, -(-width // ww) * ww
@@ -190,7 +190,7 @@ def dense_attention(layer, x, *, window, shift):
 
 @pytest.mark.parametrize("grid", RULES, ids=str)
 @pytest.mark.parametrize("rule", ["pad", "clamp", "clamp_both", "pad_shift"])
-def test_attention_looked_at_pair_by_pair(grid, rule):
+def test_which_pairs_of_tokens_attend_to_each_other(grid, rule):
     layer = attention((7, 7), (3, 3), rule)
     h, w, *shift = RULES[grid].get(rule, (7, 7, 3, 3))
     x = noise(2, *grid, 8, dtype=torch.float64)
@@ -200,7 +200,7 @@ def test_attention_looked_at_pair_by_pair(grid, rule):
 
 @settings(deadline=None, max_examples=25)
 @given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.tuples(side, side), st.data())
-def test_rectangular_windows_looked_at_pair_by_pair(grid, window, data):
+def test_which_pairs_attend_to_each_other_in_rectangular_windows(grid, window, data):
     shift = tuple(data.draw(st.integers(0, n - 1)) for n in window)
     layer = attention(window, shift, "pad_shift")
     x = noise(1, *grid, 8, dtype=torch.float64)
@@ -212,7 +212,7 @@ def test_rectangular_windows_looked_at_pair_by_pair(grid, window, data):
 
 
 def published_mask(height, width, window, shift):
-    """Nine regions of the shifted image, numbered; pairs of different numbers get -100."""
+    """The published mask: -100 between tokens of different ones of nine regions."""
     numbers = torch.zeros(height, width)
     count = 0
     for rows in (slice(0, -window), slice(-window, -shift), slice(-shift, None)):

@@ -1,4 +1,4 @@
-"""Layers that other libraries wrap, swap, hook, quantize or prune: the network computes with them.
+"""Networks with layers that other libraries wrap, replace, hook, quantize or prune.
 
 The rule: replace any leaf by a wrapper that computes the same, and the network computes the same;
 by one that computes something else, and the network computes that. It is tested with the real
@@ -79,7 +79,7 @@ def assert_the_engine_changes_no_map(model):
 
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("mixer", MIXERS)
-def test_adapters_of_peft_are_what_they_are_when_merged(mixer, dora):
+def test_an_adapter_of_peft_computes_the_same_as_when_merged(mixer, dora):
     plain = network(mixer)
     layers = [name for name, layer in plain.named_modules() if type(layer) is nn.Linear]
     config = LoraConfig(
@@ -212,7 +212,7 @@ def test_an_average_of_timm():
 
 
 class Other(nn.Module):
-    """A leaf that computes what the one inside does, or something else."""
+    """A wrapper of a leaf that computes the same, or something else."""
 
     def __init__(self, leaf, change):
         super().__init__()

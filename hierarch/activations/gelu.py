@@ -12,12 +12,12 @@ from hierarch.spec.registry import register
 
 @register
 class GeluSpec(ActivationSpec):
-    """x Φ(x), with the normal distribution's exact Φ."""
+    """x Φ(x), with the exact Φ of the normal distribution."""
 
     paper: ClassVar[str] = "Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2"
 
     type: Literal["gelu"] = "gelu"
-    """GELU, exact, Swin's and ViT's."""
+    """Exact GELU, as in Swin and ViT."""
 
     def build(self) -> nn.Module:
         return nn.GELU()

@@ -17,7 +17,7 @@ class SquaredReluSpec(ActivationSpec):
     paper: ClassVar[str] = "So et al. 2021, arXiv:2109.08668, section 3"
 
     type: Literal["squared_relu"] = "squared_relu"
-    """Squared ReLU, that of MetaFormer's head."""
+    """Squared ReLU, as in MetaFormer's head."""
 
     def build(self) -> nn.Module:
         return SquaredRelu()

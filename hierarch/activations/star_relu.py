@@ -13,7 +13,7 @@ from hierarch.spec.registry import register
 
 @register
 class StarReluSpec(ActivationSpec):
-    """s max(x, 0)² + b, with a learned scale s and bias b for all channels."""
+    """s max(x, 0)² + b, with a learned scale s and a learned bias b, shared by all channels."""
 
     paper: ClassVar[str] = "Yu et al. 2022, arXiv:2210.13452, eq. (8)"
 

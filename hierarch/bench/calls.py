@@ -13,7 +13,7 @@ from hierarch.bench import runtimes
 from hierarch.bench.contenders import Contender
 from hierarch.bench.settings import Setting
 from hierarch.building import Backbone
-from hierarch.complexity.peers import told
+from hierarch.complexity.peers import first_line
 from hierarch.errors import BenchError, HierarchError, PeerError
 from hierarch.report import shown_size
 
@@ -22,28 +22,28 @@ LEARNING_RATE = 1e-4
 
 
 def prepared(contender: Contender, setting: Setting) -> Call:
-    """The contender, built and ready to be called: its first call is the caller's.
+    """Builds the contender and returns a function that makes one call; it is not called yet.
 
-    Raises `PeerError` or `BenchError` on a call that fails, which the first one does where a
-    network does not take the size.
+    The function raises `PeerError` or `BenchError` if the network fails, for example because it
+    does not accept the image size.
     """
     call = _prepared(contender, setting)
 
-    def told_call() -> object:
+    def checked_call() -> object:
         try:
             return call()
         except HierarchError:
             raise
-        except Exception as error:  # whatever a network or a compiler says
+        except Exception as error:  # a network or a compiler may raise anything
             kind = PeerError if contender.is_peer else BenchError
             step = "a training step" if setting.mode == "training" else "an image"
             how = "" if contender.execution == "eager" else f", {contender.execution}"
             raise kind(
                 f"{contender.name} cannot take {step} of {shown_size(setting.size)}, batch "
-                f"{setting.batch}, {setting.dtype}{how}: {told(error)}"
+                f"{setting.batch}, {setting.dtype}{how}: {first_line(error)}"
             ) from error
 
-    return told_call
+    return checked_call
 
 
 def _prepared(contender: Contender, setting: Setting) -> Call:
@@ -54,7 +54,7 @@ def _prepared(contender: Contender, setting: Setting) -> Call:
         except HierarchError:
             raise
         except Exception as error:  # an exporter or a runtime may raise anything
-            raise PeerError(f"{contender.name} cannot be prepared: {told(error)}") from error
+            raise PeerError(f"{contender.name} cannot be prepared: {first_line(error)}") from error
     model, images = ready(contender, setting)
     run = _training(model) if setting.mode == "training" else _forward
     if contender.execution == "compiled":
@@ -76,7 +76,7 @@ def _images(contender: Contender, setting: Setting) -> Tensor:
 
 
 def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
-    """Packs the weights where they are to be, and those that will be frozen where they can be."""
+    """Packs the weights for packed execution, and, where oneDNN can, before they are frozen."""
     frozen = contender.execution == "compiled" and setting.mode == "forward"
     if not frozen and contender.execution != "packed":
         return
@@ -88,7 +88,7 @@ def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
 
 
 Run = Callable[[Callable[[Tensor], Any], Tensor], object]
-"""What is done with a network, compiled or not, and images."""
+"""Makes one call of a network, compiled or not, with these images."""
 
 
 def _forward(network: Callable[[Tensor], Any], images: Tensor) -> object:
@@ -109,7 +109,7 @@ def _training(model: nn.Module) -> Run:
 
 def _compiled(model: nn.Module, run: Run, setting: Setting) -> Run:
     compiled = torch.compile(model, dynamic=False)
-    # frozen weights become constants, packed for the processor; training changes them
+    # frozen weights become constants of the program; in training they change
     frozen = {"freezing": setting.mode == "forward"}
     warm = False
 
@@ -140,7 +140,7 @@ def _synchronized(run: Run, model: nn.Module, images: Tensor, device: str) -> Ca
 
 
 def loss(outputs: Any) -> Tensor:
-    """Cross entropy where the outputs are logits (B, classes), else the mean of every output."""
+    """Cross entropy of logits (B, classes); for other outputs, the sum of their means."""
     if isinstance(outputs, Tensor):
         if outputs.ndim == 2:
             labels = torch.zeros(len(outputs), dtype=torch.long, device=outputs.device)

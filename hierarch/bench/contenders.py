@@ -1,8 +1,8 @@
-"""Who takes part: specs, and peers that are built with random weights, as `measure_peer` does.
+"""The contenders of a benchmark: specs, and peers with random weights.
 
-A peer is timm:MODEL, torchvision:MODEL, transformers:MODEL_TYPE; onnxruntime: or openvino: before
-one of these, for the same network in that runtime; or FILE.py:FUNCTION, where the function returns
-a module for three-channel images. The file is the user's own code, and is run.
+A peer is timm:MODEL, torchvision:MODEL or transformers:MODEL_TYPE; one of these after onnxruntime:
+or openvino:, for the same network in that runtime; or FILE.py:FUNCTION, where the function returns
+a module for three-channel images. The file is executed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from hierarch.bench import runtimes
 from hierarch.building import build as build_spec
 from hierarch.complexity import count, measure, measure_peer
-from hierarch.complexity.peers import LIBRARIES, find_peer, told
+from hierarch.complexity.peers import LIBRARIES, find_peer, first_line
 from hierarch.errors import BenchError, PeerError
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
@@ -30,16 +30,16 @@ from hierarch.spec.load import load
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A network that takes part, not yet built."""
+    """A network to be timed, not yet built."""
 
     name: str
     origin: Mapping[str, Any]
-    """From which another process finds the same network: {"spec": ...} or {"peer": ...}."""
+    """Identifies the network for another process: {"spec": ...} or {"peer": ...}."""
     in_chans: int
     build: Callable[[Pair], nn.Module]
-    """With real weights, for images of one size."""
+    """Builds it with random weights, off the meta device, for images of a size."""
     operators: Callable[[Pair], dict[str, int]]
-    """MACs for one image by fvcore's operator; they may raise `CountError`."""
+    """MACs for one image of a size, by operator; may raise `CountError`."""
     execution: str = "eager"
     """"eager", "packed", "compiled", or "runtime" where `runtime` says which."""
     runtime: str = ""
@@ -52,16 +52,16 @@ class Contender:
         """The network. Raises `PeerError` for a peer that cannot be built for the size."""
         try:
             with warnings.catch_warnings():
-                # torchvision's GoogLeNet and Inception, on how they will draw random weights
+                # from torchvision's GoogLeNet and Inception, on their future initialization
                 warnings.filterwarnings(
                     "ignore", "The default weight initialization of", FutureWarning
                 )
                 return self.build(size)
-        except Exception as error:  # a foreign constructor may raise anything
+        except Exception as error:  # a constructor of another library may raise anything
             if not self.is_peer:
                 raise
             raise PeerError(
-                f"{self.name} cannot be built for {shown_size(size)}: {told(error)}"
+                f"{self.name} cannot be built for {shown_size(size)}: {first_line(error)}"
             ) from error
 
 
@@ -79,15 +79,15 @@ def spec_contender(spec: BackboneSpec) -> Contender:
 
 
 def peer_contender(name: str) -> Contender:
-    """The contender of a peer's name. Raises `PeerError` where there is none."""
+    """The contender of this name. Raises `PeerError` if there is none."""
     library, _, inner = name.partition(":")
     if library in runtimes.NEEDS:
         runtimes.check_installed(name, library)
         if inner.partition(":")[0] in runtimes.NEEDS:
             raise PeerError(f"{name[:80]!r}: a runtime runs a network, not another runtime")
-        found = peer_contender(inner)
+        network = peer_contender(inner)
         origin = {"peer": name}
-        return replace(found, name=name, origin=origin, execution="runtime", runtime=library)
+        return replace(network, name=name, origin=origin, execution="runtime", runtime=library)
     file, _, function = name.rpartition(":")
     if file.endswith(".py"):
         return _of_file(name, Path(file), function)
@@ -113,14 +113,14 @@ def peer_contender(name: str) -> Contender:
 def _of_file(name: str, file: Path, function: str) -> Contender:
     if not file.is_file():
         raise PeerError(f"{name[:80]!r}: no such file")
-    found = importlib.util.spec_from_file_location(f"_hierarch_bench_{file.stem}", file)
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
+    spec = importlib.util.spec_from_file_location(f"_hierarch_bench_{file.stem}", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except Exception as error:  # a user's file may raise anything
-        raise PeerError(f"{name[:80]!r} cannot be imported: {told(error)}") from error
+        raise PeerError(f"{name[:80]!r} cannot be imported: {first_line(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
         raise PeerError(f"{name[:80]!r}: the file has no function {function[:80]!r}")
@@ -139,14 +139,14 @@ def _of_file(name: str, file: Path, function: str) -> Contender:
 
 
 def contender(origin: Mapping[str, Any], execution: str) -> Contender:
-    """The same network again, from what `Contender.origin` says."""
-    found = (
+    """The contender with this `origin` and `execution`."""
+    network = (
         spec_contender(load(origin["spec"])) if "spec" in origin else peer_contender(origin["peer"])
     )
-    return replace(found, execution=execution)
+    return replace(network, execution=execution)
 
 
-def check_can(found: Contender, modes: list[str], device: str) -> None:
-    """Raises `BenchError` for what a runtime is not able to do."""
-    if found.runtime and (modes != ["forward"] or device != "cpu"):
-        raise BenchError(f"{found.name} runs forward on the CPU only; leave it or the rest out")
+def check_runtime(contender: Contender, modes: list[str], device: str) -> None:
+    """Raises `BenchError` unless a runtime runs forward on the CPU."""
+    if contender.runtime and (modes != ["forward"] or device != "cpu"):
+        raise BenchError(f"{contender.name} runs forward on the CPU only; leave it or the rest out")

@@ -1,4 +1,4 @@
-"""How specs run in the settings of a benchmark: which way each part takes, without timing it."""
+"""`engine.explain` for specs, in the settings of a benchmark; nothing is timed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def explain_specs(
 ) -> Explanations:
     """`engine.explain` for each spec in each setting; the arguments are those of `benchmark`.
 
-    Weights and images are random. A training step is explained by its forward pass. Raises
-    `BenchError` where the package was installed without `hierarch.engine`, and for what `benchmark`
-    raises it for.
+    Weights and images are random. For a training step, its forward pass is explained. Raises
+    `BenchError` if the package was installed without `hierarch.engine`, and wherever `benchmark`
+    does.
     """
     try:
         from hierarch import engine
@@ -50,7 +50,7 @@ def explain_specs(
         threads=torch.get_num_threads() if threads is None else threads,
         device=device,
     )
-    found = []
+    explanations = []
     for setting in planned:
         for spec in loaded:
             contender = replace(spec_contender(spec), execution="packed" if packed else "eager")
@@ -60,5 +60,5 @@ def explain_specs(
                 explanation = engine.explain(network, images)
             where = f"{shown_size(setting.size)}, batch {setting.batch}, {setting.dtype}"
             title = f"{spec.name}, {where}, {setting.mode}{', packed' if packed else ''}"
-            found.append(Explanation(explanation.steps, title))
-    return Explanations(tuple(found))
+            explanations.append(Explanation(explanation.steps, title))
+    return Explanations(tuple(explanations))

@@ -1,4 +1,4 @@
-"""The machine's limit: what a large matrix multiplication achieves, in the same rotation."""
+"""The GEMM limit: the speed of a large matrix multiplication, timed in the same rotation."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ GEMM_LIKE = frozenset(
         "scaled_dot_product_attention",
     )
 )
-"""The operators whose multiply-adds count: fvcore's 5 an element of a norm are no GEMM."""
+"""Operators whose MACs are matrix products; fvcore also counts norms, which are not."""
 PASSES = {"forward": 1, "training": 3}
-"""A backward pass multiplies twice: for the gradient of the weights, and of the inputs."""
+"""Multiplications per layer: the backward pass has two, for the gradients of weight and input."""
 
 
 def gemm_macs(operators: Mapping[str, int], setting: Setting) -> int:
-    """The multiply-adds of one call."""
+    """The multiply-adds of one call in matrix products."""
     forward = sum(macs for name, macs in operators.items() if name in GEMM_LIKE)
     return forward * setting.batch * PASSES[setting.mode]
 
 
 def multiplications(side: int, setting: Setting) -> dict[str, Callable[[], object]]:
-    """(side, side) times (side, side), side³ multiply-adds a call, in two ways by name.
+    """Two ways to multiply (side, side) by (side, side), side³ multiply-adds, by name.
 
-    The faster one is the limit. torch.mm alone is none: its library can be slower than oneDNN,
-    which networks may run on, so that a network could seem to reach what the machine cannot.
+    The faster one is the limit. torch.mm alone is not: its library can be slower than oneDNN, which
+    networks may use, so that a network could exceed the limit.
     """
     left, right = (
         torch.randn(side, side).to(setting.device, setting.torch_dtype) for _ in range(2)
@@ -58,8 +58,8 @@ def multiplications(side: int, setting: Setting) -> dict[str, Callable[[], objec
 
 
 def share(macs: int, seconds: tuple[float, ...], side: int, limit: tuple[float, ...]) -> float:
-    """How much of the limit a contender achieves: the time that the machine needs for as many
-    multiply-adds in large multiplications, over the contender's; the median over the rounds.
+    """The share of the GEMM limit that a contender achieves: the time for `macs` multiply-adds at
+    the limit over the contender's time; the median over the rounds.
 
     >>> share(4, (2.0, 2.0), 2, (1.0, 3.0))
     0.5

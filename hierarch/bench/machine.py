@@ -1,4 +1,4 @@
-"""What a figure is measured on."""
+"""The processor, and the number of threads."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def processor() -> str:
 
 @contextmanager
 def threads_of_torch(count: int) -> Iterator[None]:
-    """So many threads for each operator; nothing is set where there are as many already.
+    """Context in which torch uses `count` threads per operator.
 
-    What torch.set_num_threads also tells its multiplication library makes torch's own attention
-    slower, for everybody and for good: a figure would not be that of a process that never calls it.
+    torch.set_num_threads also turns off MKL's dynamic threads for the rest of the process, which
+    makes torch's own attention slower. So it is not called if the number is right already.
     """
     before = torch.get_num_threads()
     if count == before:
@@ -40,5 +40,5 @@ def _name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

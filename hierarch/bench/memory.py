@@ -1,4 +1,4 @@
-"""The peak memory of one call above the network's own, measured in a process of its own."""
+"""The peak memory of one call, without the network's own, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from hierarch.bench.contenders import Contender
 from hierarch.bench.settings import Setting
 
 LIMIT = 1800
-"""Seconds that a measurement may take; a compiler is slow on few cores."""
+"""Timeout of a measurement in seconds; compilation is slow on few cores."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes above the model, or why there are none."""
+    """Bytes in addition to those before the call; None with the reason if not measured."""
 
     bytes: int | None
     why: str = ""
 
 
 def peak(contender: Contender, setting: Setting) -> Peak:
-    """The resident peak of one call, over what was resident just before it.
+    """The peak of resident memory during one call, minus the resident memory just before it.
 
-    Where it cannot be measured the answer says why: a number that stands for something else
-    would be worse than none.
+    If it cannot be measured, `bytes` is None and `why` has the reason.
     """
     request = {
         "origin": dict(contender.origin),
@@ -50,7 +49,7 @@ def peak(contender: Contender, setting: Setting) -> Peak:
     except subprocess.TimeoutExpired:
         return Peak(None, f"it took over {LIMIT} s")
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        return Peak(None, f"its process ended with status {done.returncode}: {said[-1][:200]}")
+        message = done.stderr.strip().splitlines() or ["no message"]
+        return Peak(None, f"its process ended with status {done.returncode}: {message[-1][:200]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     return Peak(answer["bytes"], answer["why"])

@@ -1,4 +1,4 @@
-"""The benchmark: for each setting, everybody built, warmed up, timed in rotation, and compared."""
+"""The benchmark: in each setting, contenders are built, warmed up, timed in rotation, compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from hierarch.bench.calls import prepared
-from hierarch.bench.contenders import Contender, check_can, peer_contender, spec_contender
+from hierarch.bench.contenders import Contender, check_runtime, peer_contender, spec_contender
 from hierarch.bench.gemm import gemm_macs, multiplications, share
 from hierarch.bench.machine import processor, threads_of_torch
 from hierarch.bench.memory import Peak, peak
@@ -45,18 +45,17 @@ def benchmark(
     advance: Callable[[int, int], object] | None = None,
 ) -> BenchReport:
     """Time specs and peers (see `hierarch.bench.contenders`) side by side, in every combination of
-    mode, size (pixels, or (height, width); without: the first spec's `input_size`), batch and
-    type of numbers.
+    mode, size, batch and dtype.
 
-    All weights are random. With `packed`, specs take part once more with their weights packed
-    (`Backbone.pack_weights`), and with `compiled`, networks of torch once more with torch.compile.
-    `threads` is torch's number unless given. `memory` measures each contender's peak in a process
-    of its own. `gemm_side` is the side of the matrices whose multiplication is the machine's limit;
-    0 leaves it out. `advance` is called with the steps done and their number.
+    A size is in pixels, or (height, width); the default is the first spec's `input_size`. Weights
+    are random. `packed` adds each spec with packed weights (`Backbone.pack_weights`), and
+    `compiled` adds each network of torch with torch.compile. `threads` defaults to torch's number.
+    `memory` measures each contender's peak memory in a separate process. `gemm_side` is the side of
+    the matrices of the GEMM limit; 0 leaves it out. `advance` is called with the number of steps
+    done and of all steps. On CUDA each call is synchronized.
 
-    A spec is named once; raises `BenchError` for options that are none, `SpecError` for a spec or
-    a size that is none, and `PeerError` for a peer that is not there or cannot do what is asked.
-    On CUDA each call is synchronized; that path has not been run on a GPU.
+    Raises `BenchError` for invalid options, `SpecError` for an invalid spec or size, and
+    `PeerError` for an unknown peer, or one that does not support the setting.
     """
     loaded = [load(source) for source in specs]
     if not loaded:
@@ -77,11 +76,11 @@ def benchmark(
     if not planned:
         raise BenchError("nothing to measure: no size, batch, dtype or mode")
     contenders = [
-        *_told_apart(map(spec_contender, loaded)),
+        *_with_unique_names(map(spec_contender, loaded)),
         *map(peer_contender, dict.fromkeys(vs)),
     ]
     for contender in contenders:
-        check_can(contender, modes, device)
+        check_runtime(contender, modes, device)
     once_more = []
     if packed:
         if modes != ["forward"] or device != "cpu":
@@ -129,23 +128,23 @@ class _Options:
     step: _Steps
     notes: list[str] = field(default_factory=list)
     operators: dict[tuple[str, Pair], dict[str, int]] = field(default_factory=dict)
-    """What was counted already: a count is the same for every batch and type of numbers."""
+    """MACs by operator, by name and size: they are the same for every batch and dtype."""
 
 
-def _told_apart(contenders: Iterable[Contender]) -> list[Contender]:
-    """Two specs of one name are numbered."""
-    found = list(contenders)
-    names = Counter(contender.name for contender in found)
+def _with_unique_names(contenders: Iterable[Contender]) -> list[Contender]:
+    """The contenders, with a number in names that are not unique."""
+    every = list(contenders)
+    names = Counter(contender.name for contender in every)
     return [
         replace(contender, name=f"{contender.name} #{number}")
         if names[contender.name] > 1
         else contender
-        for number, contender in enumerate(found, 1)
+        for number, contender in enumerate(every, 1)
     ]
 
 
 def _measured(contenders: Sequence[Contender], setting: Setting, options: _Options) -> BenchSetting:
-    torch.compiler.reset()  # the compiler gives up on code that it has seen in too many shapes
+    torch.compiler.reset()  # the compiler stops compiling code that was called with too many shapes
     calls = [prepared(contender, setting) for contender in contenders]
     gemms = multiplications(options.gemm_side, setting) if options.gemm_side else {}
     times = interleaved(
@@ -161,7 +160,7 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
     peaks = [_peak(contender, setting, options) for contender in contenders]
     macs = [_macs(contender, setting, options) for contender in contenders]
     rows = []
-    for contender, seconds, held, work in zip(contenders, times, peaks, macs, strict=True):
+    for contender, seconds, memory, work in zip(contenders, times, peaks, macs, strict=True):
         rival = _fastest_peer(contender, contenders, times)
         rows.append(
             BenchRow(
@@ -172,7 +171,7 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
                 seconds=seconds,
                 vs_first=ratio(seconds, times[0]),
                 vs_fastest_peer=ratio(seconds, rival) if rival else None,
-                memory=held.bytes,
+                memory=memory.bytes,
                 macs=work,
                 gemm_share=share(work, seconds, options.gemm_side, limit.seconds)
                 if work and limit
@@ -192,8 +191,8 @@ def _measured(contenders: Sequence[Contender], setting: Setting, options: _Optio
 def _fastest_peer(
     contender: Contender, contenders: Sequence[Contender], times: Sequence[tuple[float, ...]]
 ) -> tuple[float, ...] | None:
-    """Of the peers that run as the contender does, and of the runtimes, which are their own way.
-    Packed weights are compared with eager peers: they have none."""
+    """The times of the fastest peer with the contender's execution, runtimes included. A contender
+    with packed weights is compared with eager peers, which have no packed weights."""
     ways = {"eager" if contender.execution == "packed" else contender.execution, "runtime"}
     rivals = [
         seconds
@@ -206,11 +205,11 @@ def _fastest_peer(
 def _peak(contender: Contender, setting: Setting, options: _Options) -> Peak:
     if not options.memory:
         return Peak(None)
-    found = peak(contender, setting)
-    if found.why:
-        options.notes.append(f"memory of {contender.name}: {found.why}")
+    measured = peak(contender, setting)
+    if measured.why:
+        options.notes.append(f"memory of {contender.name}: {measured.why}")
     options.step()
-    return found
+    return measured
 
 
 def _macs(contender: Contender, setting: Setting, options: _Options) -> int | None:

@@ -1,7 +1,7 @@
-"""Networks of torch in other runtimes, out of ONNX of a fixed shape.
+"""Networks of torch in ONNX Runtime and OpenVINO, exported to ONNX with a fixed shape.
 
-The number of threads is the benchmark's, and so is the precision: OpenVINO would otherwise choose
-bfloat16 by itself on a processor that has it.
+The number of threads and the precision are the benchmark's: by default, OpenVINO chooses bfloat16
+on a processor that has it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ NEEDS = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino", "onnx", "onnxscript"),
 }
-"""What a runtime needs to be installed: itself, and what torch exports with."""
+"""Packages to install for each runtime: itself, and those of torch's exporter."""
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 def check_installed(name: str, runtime: str) -> None:
-    """Raises `PeerError` that names everything to install."""
-    missing = [package for package in NEEDS[runtime] if not _is_there(package)]
+    """Raises `PeerError`, with all packages to install, if one is missing."""
+    missing = [package for package in NEEDS[runtime] if not _is_installed(package)]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise PeerError(
@@ -38,7 +38,7 @@ def check_installed(name: str, runtime: str) -> None:
         )
 
 
-def _is_there(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # None or a bare module in sys.modules
@@ -46,9 +46,9 @@ def _is_there(package: str) -> bool:
 
 
 def start(runtime: str, model: nn.Module, images: Tensor, setting: Setting) -> Callable[[], object]:
-    """The model in a runtime, as one call over images (B, C, H, W) in float32."""
+    """A function that runs the model on these images, (B, C, H, W) in float32, in a runtime."""
     if runtime == "onnxruntime" and setting.dtype != "float32":
-        # its CPU kernels for other types are few; a mix would be no comparison
+        # it has few CPU kernels for other types, and would convert in between
         raise BenchError(f"onnxruntime runs float32 on the CPU, not {setting.dtype}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
@@ -58,7 +58,7 @@ def start(runtime: str, model: nn.Module, images: Tensor, setting: Setting) -> C
 
 def _export(model: nn.Module, images: Tensor, file: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's, on torch's own deprecations
+        warnings.simplefilter("ignore")  # the exporter calls deprecated functions of torch
         torch.onnx.export(model, (images,), file, dynamo=True, opset_version=OPSET, verbose=False)
 
 
@@ -77,7 +77,7 @@ def _onnxruntime(file: Path, images: Tensor, setting: Setting) -> Callable[[], o
 def _openvino(file: Path, images: Tensor, setting: Setting) -> Callable[[], object]:
     import openvino
 
-    # not openvino.convert_model, which reports its use over the network
+    # openvino.convert_model would send telemetry
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(str(file)),

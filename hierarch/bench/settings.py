@@ -1,4 +1,4 @@
-"""What is measured: one setting is a mode, an image size, a batch and a type of numbers."""
+"""The settings of a benchmark: a mode, an image size, a batch size and a dtype each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Setting:
-    """What every contender of one rotation does."""
+    """The call that all contenders of one rotation make."""
 
     mode: str
     """ "forward": eval mode, torch.inference_mode(). "training": forward, loss, backward, SGD."""
@@ -32,8 +32,8 @@ class Setting:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        found: torch.dtype = DTYPES[self.dtype]
-        return found
+        dtype: torch.dtype = DTYPES[self.dtype]
+        return dtype
 
 
 def settings(
@@ -45,30 +45,33 @@ def settings(
     threads: int,
     device: str,
 ) -> Iterator[Setting]:
-    """Every combination. Raises `BenchError` or `SpecError` for a value that is none."""
+    """Every combination, once. Raises `BenchError` or `SpecError` for an invalid value."""
     if device not in DEVICES:
         raise BenchError(f"device {device[:80]!r}: should be one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("device 'cuda': torch finds no CUDA device here")
     threads = whole("threads", threads)
-    found = product(
+    combinations = product(
         _each("mode", modes, MODES),
         [checked_size(size) for size in sizes],
         [whole("batch", batch) for batch in batches],
         _each("dtype", dtypes, DTYPES),
     )
-    return (Setting(*values, threads=threads, device=device) for values in dict.fromkeys(found))
+    return (
+        Setting(*values, threads=threads, device=device) for values in dict.fromkeys(combinations)
+    )
 
 
 def whole(what: str, value: Any, *, least: int = 1, most: int = 65_536) -> int:
+    """The value. Raises `BenchError` unless it is an integer from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
         raise BenchError(f"{what} {value!r}: should be an integer from {least} to {most}")
     return value
 
 
 def _each(what: str, values: Iterable[str], known: Iterable[str]) -> list[str]:
-    found = list(values)
-    for value in found:
+    checked = list(values)
+    for value in checked:
         if value not in known:
             raise BenchError(f"{what} {value[:80]!r}: should be one of {', '.join(known)}")
-    return found
+    return checked

@@ -1,7 +1,7 @@
-"""The rotation: everybody is called once a round, and whoever was first is last in the next.
+"""Timing in rotation: every contender is called once per round, and the first is last in the next.
 
-On a machine that others use too, a slow spell then falls on all alike, and the ratio of two
-contenders is taken round by round: its median forgets the rounds that something came between.
+On a shared machine, a slow period then affects all contenders alike. The ratio of two contenders is
+the median of the ratios in each round, so that single slow calls do not affect it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 WARMUP = 2
-"""Calls before the first round: the first of all may still compile and allocate."""
+"""Calls before the first round: the first one may compile and allocate."""
 MOMENT = 0.01
-"""Seconds in which a process is seen to rest, or not."""
+"""Seconds over which the process is observed to be idle or not."""
 PATIENCE = 0.5
-"""Seconds that it is waited for, at most."""
+"""Seconds to wait for the process to be idle, at most."""
 
 
 def rotation(count: int, rounds: int) -> Iterator[list[int]]:
@@ -32,10 +32,10 @@ def rotation(count: int, rounds: int) -> Iterator[list[int]]:
 
 
 def at_rest() -> bool:
-    """Waits until no thread of the process works; False if some still do after a while.
+    """Waits until all threads of the process are idle; False if they are not after `PATIENCE`.
 
-    A runtime's threads, and torch's, go on looking for work after a call, ONNX Runtime's for 30 ms:
-    on a processor that the next contender needs, which would be told to be slow.
+    The threads of a runtime, and torch's, spin for some time after a call (ONNX Runtime's for
+    30 ms), and would slow down the next contender.
     """
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -55,8 +55,8 @@ def interleaved(
     advance: Callable[[], object] = lambda: None,
     rest: Callable[[], object] = at_rest,
 ) -> list[tuple[float, ...]]:
-    """Seconds of each call in each round, by call. `advance` is called after every call, and the
-    next call made when the process `rest`s."""
+    """The seconds of each call in each round, by call. `rest` is called before every timed call,
+    and `advance` after every call."""
     for call in calls:
         for _ in range(warmup):
             call()
@@ -64,7 +64,7 @@ def interleaved(
     times: list[list[float]] = [[] for _ in calls]
     gc.collect()
     collects = gc.isenabled()
-    gc.disable()  # as timeit does: whose call it came in would be chance
+    gc.disable()  # as timeit does: it would slow down a random contender
     try:
         for order in rotation(len(calls), rounds):
             for index in order:

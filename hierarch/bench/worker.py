@@ -1,7 +1,7 @@
-"""The process in which a contender's memory is measured: a request on stdin, an answer on stdout.
+"""The program that measures a contender's memory: a JSON request on stdin, an answer on stdout.
 
-Started by `hierarch.bench.memory`, one contender and one call a process, so that nobody else's
-memory is in the peak.
+`hierarch.bench.memory` starts one process per contender and setting, so that the peak has no memory
+of others.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from hierarch.bench.memory import Peak
 from hierarch.bench.settings import Setting
 
 TINY = 64
-"""A side of the image whose call loads the libraries before the measurement."""
+"""Side of the image of the call that loads libraries before the measurement."""
 PROC = Path("/proc/self")
 
 
 def main() -> None:
     request = json.load(sys.stdin)
     with redirect_stdout(sys.stderr):
-        found = answer(request)
-    print(json.dumps({"bytes": found.bytes, "why": found.why}))
+        measured = answer(request)
+    print(json.dumps({"bytes": measured.bytes, "why": measured.why}))
     sys.stdout.flush()
     os._exit(0)  # a runtime's threads may outlive the interpreter
 
@@ -50,19 +50,19 @@ def answer(request: Mapping[str, Any]) -> Peak:
             _load_libraries(who, setting)
         call = prepared(who, setting)
         if who.execution == "compiled":
-            call()  # the compiler's own memory is no part of the call's
+            call()  # compiles, so that the compiler's memory is not measured
         return Peak(above(call, setting.device))
 
 
 def _load_libraries(who: Contender, setting: Setting) -> None:
-    """One call at a tiny size, by a network that is thrown away."""
+    """Makes one call at a tiny size with another instance of the network."""
     tiny = replace(setting, size=(TINY, TINY), batch=1 if setting.mode == "forward" else 2)
-    with suppress(Exception):  # a network that takes no tiny image goes without
+    with suppress(Exception):  # a network may not accept a tiny image
         prepared(who, tiny)()
 
 
 def unavailable() -> str:
-    """Why this platform does not tell a process's peak; "" where it does."""
+    """The reason why the platform cannot measure a process's peak memory; "" if it can."""
     try:
         _reset_peak()
         _kibibytes("VmHWM")
@@ -72,7 +72,7 @@ def unavailable() -> str:
 
 
 def above(call: Callable[[], object], device: str) -> int:
-    """Bytes at the peak of a call, over those before it."""
+    """The peak of allocated bytes during a call, minus those before it."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -80,7 +80,7 @@ def above(call: Callable[[], object], device: str) -> int:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    # what is freed but kept by the allocator would be used again and so not be seen
+    # freed memory that the allocator keeps would be reused, and so not be measured
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     _reset_peak()
@@ -90,7 +90,7 @@ def above(call: Callable[[], object], device: str) -> int:
 
 
 def _reset_peak() -> None:
-    # 5: the peak becomes what is resident now; man 5 proc_pid_clear_refs
+    # 5 resets the peak to the resident memory of now; man 5 proc_pid_clear_refs
     (PROC / "clear_refs").write_text("5")
 
 

@@ -1,4 +1,4 @@
-"""The block of Swin V2: each branch norms what it adds."""
+"""The block of Swin V2: each branch ends in a norm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class PostNormSpec(BlockSpec):
 
 
 class PostNorm(PreNorm):
-    """(B, H, W, C) -> (B, H, W, C). Its norms start at 0, as published: so do its branches."""
+    """(B, H, W, C) -> (B, H, W, C). The scales of its norms start at 0, as published, so that the
+    block starts as the identity."""
 
     def __init__(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> None:
         super().__init__(stage, mixer, drop_path=drop_path, norm_init=0)

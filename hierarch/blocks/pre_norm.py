@@ -1,4 +1,4 @@
-"""The block of ViT, Swin and MetaFormer: each branch norms what it reads."""
+"""The block of ViT, Swin and MetaFormer: each branch starts with a norm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PreNormSpec(BlockSpec):
     residual_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = (
         None
     )
-    """Where the learned factor per channel of what skips each branch starts (Shleifer et al. 2021,
+    """Initial value of a learned factor per channel on the skip connections (Shleifer et al. 2021,
     arXiv:2110.09456), as in MetaFormer's last stages; null for none."""
 
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:

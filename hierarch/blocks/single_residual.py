@@ -1,4 +1,4 @@
-"""The block of ConvNeXt: one branch, that mixes tokens, norms, and mixes channels."""
+"""The block of ConvNeXt: one residual branch of mixer, norm and MLP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SingleResidualSpec(BlockSpec):
     norms: ClassVar[int] = 1
 
     type: Literal["single_residual"] = "single_residual"
-    """One branch for mixer and MLP with a norm between them, ConvNeXt's."""
+    """One residual branch of mixer, norm and MLP, ConvNeXt's."""
 
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
         return SingleResidual(stage, mixer, drop_path=drop_path)

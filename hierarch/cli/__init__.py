@@ -1,4 +1,4 @@
-"""The command line. It reads options, calls the library, and prints; torch is imported late."""
+"""The command line: it reads options, calls the library and prints. --help imports no torch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ for command in (flops, bench, show, validate, swap, convert, mixers, schema):
 
 @app.callback(invoke_without_command=False)
 def root(version: version = False) -> None:
-    """Hierarchical vision backbones as data: specs in YAML, their cost proved.
+    """Hierarchical vision backbones from YAML specs, with their cost claimed and counted.
 
     A SPEC is a YAML file, or the name of a preset such as swin_tiny.
     """
 
 
 def main() -> None:
-    """The entry point. A mistake of the user's is a message on stderr and exit status 2."""
+    """The entry point. A user error is a message on stderr, with exit status 2."""
     try:
         app()
     except HierarchError as error:

@@ -1,4 +1,4 @@
-"""`hierarch bench`: how fast networks are, side by side in one interleaved run."""
+"""`hierarch bench`: times networks side by side, in one interleaved run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def bench(
         typer.Option(
             "--vs",
             metavar="PEER",
-            help="A peer that is no spec, timed beside them: timm:MODEL, torchvision:MODEL, "
+            help="A network of another library to time beside them: timm:MODEL, torchvision:MODEL, "
             "transformers:MODEL_TYPE, each also as onnxruntime:... or openvino:...; or "
-            "FILE.py:FUNCTION, which is run. Never downloads. Repeatable.",
+            "FILE.py:FUNCTION, which is executed. Never downloads. Repeatable.",
         ),
     ] = None,
     at: Annotated[
@@ -59,25 +59,26 @@ def bench(
         bool,
         typer.Option(
             "--pack",
-            help="Time specs with their weights packed too, as oneDNN multiplies them; forward.",
+            help="Also time specs with weights packed in oneDNN's layout; forward only.",
         ),
     ] = False,
     compile: Annotated[
         bool,
         typer.Option(
             "--compile",
-            help="Time networks of torch compiled too; forward with their weights frozen, specs' "
-            "packed.",
+            help="Also time networks with torch.compile; in forward with frozen weights, those of "
+            "specs packed.",
         ),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="Of everybody. torch's number, if not given.")
+        int | None,
+        typer.Option("--threads", help="Threads of every network. torch's number, if not given."),
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", help="Timed calls of each.")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", help="Timed calls of each network.")] = 10,
     memory: Annotated[
         bool,
         typer.Option(
-            "--memory/--no-memory", help="Peak memory of a call, in a process of its own."
+            "--memory/--no-memory", help="Measure the peak memory of a call, in a separate process."
         ),
     ] = True,
     gemm: Annotated[
@@ -85,27 +86,29 @@ def bench(
         typer.Option(
             "--gemm",
             metavar="SIDE",
-            help="Side of the matrices whose multiplication is the machine's limit; 0: none.",
+            help="Side of the matrices of the GEMM limit; 0: none.",
         ),
     ] = 2048,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain",
-            help="Time nothing: show which way each block, stage and layer runs, and what refused "
-            "the faster ones.",
+            help="Instead of timing, show which way each operation of each module runs, and what "
+            "refused the faster ways.",
         ),
     ] = False,
-    device: Annotated[Device, typer.Option("--device", help="Where they run.")] = Device.cpu,
+    device: Annotated[
+        Device, typer.Option("--device", help="Device of the networks.")
+    ] = Device.cpu,
     format: format_option = Format.table,
     set: set_option = None,
 ) -> None:
     """Time specs and peers side by side: latency, throughput, peak memory, share of the GEMM limit.
 
-    Everybody is called once a round, in an order that rotates, so that a busy machine slows all
-    alike. Weights are random. Forward: eval mode, torch.inference_mode(). Training: forward, cross
-    entropy, backward and an SGD step, with drop path as each network has it by default. Ratios are
-    medians of the ratios round by round.
+    Every network is called once per round, in an order that rotates, so that a busy machine slows
+    all of them alike. Weights are random. Forward: eval mode, torch.inference_mode(). Training:
+    forward, cross entropy, backward and an SGD step, with each network's default drop path. Ratios
+    are medians of the ratios in each round.
 
     Example: hierarch bench swin_tiny --vs torchvision:swin_t --sizes 224 --rounds 3 --no-memory
     """
@@ -126,7 +129,7 @@ def bench(
             raise BenchError("--explain is of specs, run eagerly: leave out --vs and --compile")
         write(explain_specs(read, **options), format)
         return
-    # exporters and constructors print, and stdout is the result's
+    # exporters and constructors may print, and stdout is for the result
     with progress("timing") as advance, redirect_stdout(sys.stderr):
         report = benchmark(
             read,

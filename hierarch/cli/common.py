@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """The keys of `hierarch.report.formats.FORMATS`, repeated here so that --help is fast."""
+    """The keys of `hierarch.report.formats.FORMATS`, repeated so that --help is fast."""
 
     table = "table"
     json = "json"
@@ -48,7 +48,7 @@ set_option = Annotated[
         help="Set a value in the spec: stages.2.depth=18, mixer.window_size=8. Repeatable.",
     ),
 ]
-format_option = Annotated[Format, typer.Option("--format", help="How to write the result.")]
+format_option = Annotated[Format, typer.Option("--format", help="Format of the result.")]
 version = Annotated[
     bool,
     typer.Option(
@@ -87,7 +87,7 @@ def sizes(text: str) -> list[Pair]:
 
 
 def write(report: Printable, format: Format) -> None:
-    """Write a report to stdout. Raises `FormatError` for a format that no writer handles."""
+    """Write a report to stdout. Raises `FormatError` for an unknown format."""
     from rich.console import Console
 
     from hierarch.report.formats import print_to, text
@@ -107,14 +107,14 @@ def write_json(data: Any) -> None:
 
 
 def write_rows(rows: Sequence[dict[str, str]], format: Format) -> None:
-    """Write rows that share their columns to stdout."""
+    """Write rows with the same columns to stdout."""
     from hierarch.report.formats import Listing
 
     write(Listing(tuple(rows)), format)
 
 
 def save(path: Path, text: str) -> None:
-    """Write a spec's text to a file. Raises `SpecError` where that is not possible."""
+    """Write a spec's text to a file. Raises `SpecError` if that fails."""
     from hierarch.files import write_text
 
     try:

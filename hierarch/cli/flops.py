@@ -1,4 +1,4 @@
-"""`hierarch flops`: what networks cost at each image size, and whether that is linear."""
+"""`hierarch flops`: the cost of networks at each image size, and whether it is linear."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def flops(
         str | None,
         typer.Option("--sizes", help="Image sizes: 224,448,896x1120 (height x width)."),
     ] = None,
-    by: Annotated[By, typer.Option("--by", help="What the cost is broken down by.")] = By.stage,
+    by: Annotated[By, typer.Option("--by", help="Breakdown of the cost.")] = By.stage,
     format: format_option = Format.table,
     assert_linear: Annotated[
         bool,
         typer.Option(
             "--assert-linear",
-            help="Exit with status 1 if a spec is not linear. A peer has no verdict: never fails.",
+            help="Exit with status 1 if a spec is not linear. A peer never fails.",
         ),
     ] = False,
     vs: Annotated[
@@ -49,17 +49,17 @@ def flops(
         typer.Option(
             "--vs",
             metavar="LIBRARY:MODEL",
-            help="A peer that is no spec, counted beside them: timm:MODEL, torchvision:MODEL or "
-            "transformers:MODEL_TYPE. Never downloads. Repeatable.",
+            help="A network of another library to count beside them: timm:MODEL, torchvision:MODEL "
+            "or transformers:MODEL_TYPE. Never downloads. Repeatable.",
         ),
     ] = None,
     set: set_option = None,
 ) -> None:
-    """Count what networks cost at each image size, and say whether it is linear in the area.
+    """Count the cost of networks at each image size, and decide whether it is linear in the area.
 
-    Two witnesses: the formulas of the parts claim, fvcore counts, and they must agree. Without
-    --sizes: four sizes from the smallest at which nothing is padded, times 4 in area each. Peers
-    start at their own published size. They are broken down by top-level child.
+    The parts' formulas and fvcore's count must agree. Default sizes: four, from the smallest at
+    which nothing is padded, each with 4 times the area of the one before. Peers start at their
+    nominal size, and are broken down by top-level child.
 
     Example: hierarch flops swin_tiny swin_mixer_tiny_d24 --sizes 256,512,1024
     """
@@ -89,8 +89,8 @@ def flops(
     ]
     write(Comparison(tuple(reports), tuple(peers), by=by.value), format)
     if assert_linear:
-        bent = [report for report in reports if report.verdict != "linear"]
-        for report in bent:
+        nonlinear = [report for report in reports if report.verdict != "linear"]
+        for report in nonlinear:
             typer.echo(f"{report.name} is {report.verdict}: {report.why}", err=True)
-        if bent:
+        if nonlinear:
             raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`show`, `validate`, `mixers` and `schema`: looking at specs and at what they can be made of."""
+"""`show`, `validate`, `mixers` and `schema`: commands that describe specs and their parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hierarch.errors import SpecError
 def show(
     spec: spec_argument,
     size: Annotated[
-        str | None, typer.Option("--size", help="Image size; the spec's nominal one by default.")
+        str | None, typer.Option("--size", help="Image size; by default the spec's nominal one.")
     ] = None,
     format: format_option = Format.table,
     set: set_option = None,
@@ -45,7 +45,7 @@ def show(
 def validate(
     specs: specs_argument, format: format_option = Format.table, set: set_option = None
 ) -> None:
-    """Check specs, and say what is wrong with each, and where. Exit status 2 if any is.
+    """Check specs, and list each mistake with its place. Exit status 2 if there is one.
 
     Example: hierarch validate specs/*.yaml
     """

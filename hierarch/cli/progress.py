@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DELAY = 1.0
-"""Seconds of work before a bar appears."""
+"""Seconds until the bar is drawn."""
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function to call with (steps done, steps in all); it draws a bar on stderr.
+    """Yields a function of (steps done, all steps) that draws a progress bar on stderr.
 
-    Nothing is drawn in the first second, nor where stderr is not a terminal. The bar is drawn in
-    the calling thread, never by one in the background, which would disturb timings.
+    Nothing is drawn in the first second, or if stderr is not a terminal. The bar is drawn in the
+    calling thread, since a background thread would disturb timings.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -25,7 +25,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True),
         transient=True,
         auto_refresh=False,
-        redirect_stdout=False,  # else stop() would put back a stdout that the caller redirected
+        redirect_stdout=False,  # or stop() would undo the caller's redirection of stdout
         redirect_stderr=False,
         disable=not sys.stderr.isatty(),
     )

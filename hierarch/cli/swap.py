@@ -1,4 +1,4 @@
-"""`hierarch swap`: another token mixer in a spec's file, with its comments kept."""
+"""`hierarch swap`: replaces the token mixer in a spec's file, and keeps its comments."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def swap(
     ] = None,
     set: set_option = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")
+        Path | None, typer.Option("-o", "--output", help="File to write, instead of stdout.")
     ] = None,
     format: Annotated[
         Format | None,
         typer.Option(
             "--format",
-            help="With --output: report the carried and dropped fields on stdout, in this format.",
+            help="With --output: list carried over and dropped fields on stdout, in this format.",
         ),
     ] = None,
 ) -> None:
     """Swap the token mixer of some stages, or of all, and write the new YAML.
 
-    Fields that both mixers have keep their values. --set mixer.FIELD=VALUE sets a field of the
-    new mixer; any other path is set in the spec first. What was carried over, and what was not,
-    is said on stderr.
+    Fields that both mixers have keep their values. --set mixer.FIELD=VALUE sets a field of the new
+    mixer; other paths are set in the spec first. Carried over and dropped fields are listed on
+    stderr.
 
     Example: hierarch swap swin_tiny --mixer window_mlp --stages 2,3 --set mixer.window_size=8
     """
@@ -75,9 +75,9 @@ def _is_mixer_field(keys: list[str]) -> bool:
 
 
 def _rewritten(spec: str, assignments: list[Assignment], swapped: Swap) -> str | None:
-    """The source's text with the swap in it; None where that would say something else.
+    """The source's text with the swap; None if that text would be another spec.
 
-    It would where an anchor is shared by a stage that is swapped and one that is not.
+    This happens if a swapped stage and another stage share a YAML anchor.
     """
     from hierarch.spec.load import find, loads, round_trip, to_yaml
     from hierarch.spec.overrides import assign
@@ -94,7 +94,7 @@ def _rewritten(spec: str, assignments: list[Assignment], swapped: Swap) -> str |
 
 
 def _lay_out(source: Any) -> None:
-    """What `--set` put at the top is one line, as in the presets."""
+    """Write top-level values of `--set` in one line, as in the presets."""
     from hierarch.spec.load import in_line
 
     for key, value in source.items():
@@ -103,7 +103,7 @@ def _lay_out(source: Any) -> None:
 
 
 def _edit(source: Any, swapped: Swap) -> None:
-    """Put the new cycles into the source's own nodes, so that its comments and order stay."""
+    """Put the new cycles into the source's nodes, so that comments and order are kept."""
     from hierarch.spec.load import in_line
 
     for place in swapped.places:
@@ -125,7 +125,7 @@ def _edit(source: Any, swapped: Swap) -> None:
 
 
 def _update(entry: Any, mixer: Any) -> None:
-    """Make a mapping say `mixer`, touching no key that already does."""
+    """Make a mapping equal to `mixer`, and change only keys that differ."""
     from hierarch.spec.load import in_line
 
     data = mixer.to_data()
@@ -133,8 +133,8 @@ def _update(entry: Any, mixer: Any) -> None:
     for key in list(entry):
         if key not in type(mixer).model_fields:
             del entry[key]
-    said = {key: getattr(mixer, key) for key in entry}
-    for key, value in (said | wanted).items():
+    present = {key: getattr(mixer, key) for key in entry}
+    for key, value in (present | wanted).items():
         plain = list(value) if isinstance(value, tuple) else value
         if key not in entry or entry[key] != plain:
             entry[key] = in_line(plain)

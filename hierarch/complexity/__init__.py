@@ -1,4 +1,4 @@
-"""Two witnesses for a network's cost: the claim of its spec, and what fvcore counts."""
+"""Two independent counts of a network's cost: the claim of its spec, and fvcore's count."""
 
 from hierarch.complexity.counter import Counts as Counts
 from hierarch.complexity.counter import count as count

@@ -1,4 +1,4 @@
-"""A network's architecture, part by part: what `hierarch show` prints."""
+"""A network's architecture by part, as `hierarch show` prints it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hierarch.spec.parts import MixerSpec
 
 
 def architecture(spec: BackboneSpec, size: Pair) -> Architecture:
-    """Parameters and MACs of the stem, each stage, the head and the whole, at one image size."""
+    """Parameters and MACs of the stem, each stage, the head and the network, at one image size."""
     with torch.device("meta"):
         model = build(spec)
     cost = measure(spec, [size]).sizes[0]

@@ -1,9 +1,9 @@
-"""The count: what fvcore finds in a trace of the built module, on the meta device.
+"""The count by fvcore, from a trace of the built module on the meta device.
 
-Nothing is computed and nothing is allocated, at any image size. fvcore's conventions are kept: a
-multiply-add is 1, a norm is 5 an element. What it has no rule for, or a wrong one, gets a rule
-here; what is free by convention is in one list; any other operator is an error, so that no total
-shrinks in silence. Only this module imports fvcore.
+Nothing is computed or allocated, at any image size. fvcore's conventions are kept: a multiply-add
+is 1, a norm is 5 per element. Operators without a rule in fvcore, or with a wrong one, get a rule
+here. Operators that are free by convention are in one list. Any other operator is an error, so that
+no operator is left out of a total without notice. Only this module imports fvcore.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ with warnings.catch_warnings():
 
 Shape = list[int]
 Rule = Callable[[list[Shape], list[Shape]], int]
-"""MACs from the shapes of an operator's tensors, in and out; what is no tensor has shape []."""
+"""MACs from the shapes of an operator's inputs and outputs; a value that is no tensor has []."""
 
 
 def _sdpa(inputs: list[Shape], outputs: list[Shape]) -> int:
@@ -41,7 +41,7 @@ def _sdpa(inputs: list[Shape], outputs: list[Shape]) -> int:
 
 
 def _matmul(inputs: list[Shape], outputs: list[Shape]) -> int:
-    # fvcore's own takes prod(inputs[0]), and so loses a batch that only the right operand has
+    # fvcore's own rule ignores a batch dimension that only the right operand has
     return math.prod(outputs[0]) * inputs[0][-1]
 
 
@@ -56,7 +56,7 @@ def _bicubic(inputs: list[Shape], outputs: list[Shape]) -> int:
 
 
 def _pool(inputs: list[Shape], outputs: list[Shape]) -> int:
-    # one per element that comes in, as fvcore counts the same over two axes
+    # one per input element, as fvcore counts adaptive_avg_pool2d
     return math.prod(inputs[0])
 
 
@@ -71,7 +71,7 @@ _RULES: dict[str, Rule] = {
 
 
 def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
-    # fvcore's own reads four digits out of numpy's printed report
+    # fvcore's own rule parses numpy's printed report, which has four digits
     equation = inputs[0].toIValue().replace(" ", "")
     operands = equation.split("->")[0].split(",")
     if "." in equation or len(operands) > 2:
@@ -97,8 +97,8 @@ _ACTIVATIONS = {
     *("aten::matmul", "aten::einsum", "aten::scaled_dot_product_attention"),
 }
 
-# Free by convention: what adds, compares, moves or makes numbers, and what works element by
-# element. fvcore leaves the same ones out, with a warning or without.
+# Free by convention: additions, comparisons, data movement, creation of tensors, and element-wise
+# operators. fvcore counts none of them either.
 _FREE = {
     f"aten::{name}"
     for names in (
@@ -126,7 +126,7 @@ _FREE = {
 
 
 def count_rule(operator: str) -> Callable[[Rule], Rule]:
-    """Decorator: gives an operator that has none ("aten::fft_rfft2") its rule for `measure`.
+    """Decorator: adds the rule by which `measure` counts an operator, such as "aten::fft_rfft2".
 
     The rule gets the shapes of the operator's inputs and outputs and returns MACs.
     """
@@ -140,13 +140,13 @@ def count_rule(operator: str) -> Callable[[Rule], Rule]:
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted: per module (by its name; "" is all), MACs by operator, and activations."""
+    """MACs by module name ("" for the network) and operator, and the network's activations."""
 
     macs: dict[str, Counter[str]]
     activations: int
 
     def total(self, module: str = "") -> int:
-        """MACs of a module, those inside it included; 0 for one that ran nothing countable."""
+        """MACs of a module, submodules included; 0 if it ran no counted operator."""
         return sum(self.macs.get(module, Counter()).values())
 
 
@@ -175,7 +175,7 @@ def count(module: nn.Module, size: Pair, *, in_chans: int) -> Counts:
 
 
 class _Analysis(JitModelAnalysis):  # type: ignore[misc]  # fvcore has no types
-    """fvcore's analysis, of MACs and activations in one trace."""
+    """fvcore's analysis, which counts MACs and activations in one trace."""
 
     def __init__(self, model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         super().__init__(model, inputs)
@@ -190,12 +190,12 @@ def _handle(name: str) -> Callable[[list[Any], list[Any]], Counter[tuple[str, st
         ins, outs = ([get_shape(v) or [] for v in values] for values in (inputs, outputs))
         macs = _RULES[name](ins, outs) if name in _RULES else _FVCORE[name](inputs, outputs)
         macs = sum(macs.values()) if isinstance(macs, Counter) else macs
-        found = Counter({("macs", op): int(macs)})
+        counts = Counter({("macs", op): int(macs)})
         if name in _ACTIVATIONS:
-            found["activations", op] = sum(map(math.prod, outs))
+            counts["activations", op] = sum(map(math.prod, outs))
         if name == "aten::scaled_dot_product_attention":
-            # the attention map, which an explicit softmax(QK^T) would put out
-            found["activations", op] += math.prod(ins[0][:-1]) * ins[1][-2]
-        return found
+            # the attention map, which is an output of softmax(QK^T) in explicit attention
+            counts["activations", op] += math.prod(ins[0][:-1]) * ins[1][-2]
+        return counts
 
     return handle

@@ -1,8 +1,8 @@
-"""Networks that are no spec, out of timm, torchvision and transformers, counted as specs are.
+"""Networks of timm, torchvision and transformers, counted as specs are.
 
-A peer is written library:model. It is built on the meta device with random weights, so nothing is
-downloaded and nothing is allocated, and only names that its library registers are built. A network
-whose weights fix the image size is built anew for each size.
+A peer is named library:model. It is built on the meta device with random weights, so nothing is
+downloaded or allocated. Only names that the library registers are accepted. A network whose weights
+fix the image size is built anew for each size.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from hierarch.report import PeerReport, PeerSize, shown_size
 from hierarch.spec.grid import Pair
 
 DOUBLINGS = (1, 2, 4, 8)
-WHY = "the network is no spec, so there is no claim to hold the count against, and no verdict"
+WHY = "the network is no spec, so there is no claim to compare the count with, and no verdict"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A network that its library has, not yet built."""
+    """A network of another library, not yet built."""
 
     size: Pair | None
-    """Its own size, where its library names one."""
+    """Its nominal image size, if the library defines one."""
     in_chans: int
     build: Callable[[Pair], nn.Module]
-    """For images of one size."""
+    """Builds it for images of a size."""
 
 
 def measure_peer(
@@ -46,13 +46,13 @@ def measure_peer(
     *,
     advance: Callable[[], object] | None = None,
 ) -> PeerReport:
-    """What a network of another library costs at each image size, in MACs.
+    """The cost in MACs of a network of another library at each image size.
 
     `name` is timm:MODEL, torchvision:MODEL or transformers:MODEL_TYPE, the latter in its default
-    configuration. Without sizes: its own, and that doubled up to three times, as far as the network
-    takes it. `advance` is called after each size. Raises `PeerError` for a network that is not
-    there or cannot take a size, `SpecError` for a size that is none, and `CountError` for an
-    operator without a rule.
+    configuration. The default sizes are its nominal one, and that doubled up to three times, as far
+    as the network accepts it. `advance` is called after each size. Raises `PeerError` for an
+    unknown network or a size that it does not accept, `SpecError` for an invalid size, and
+    `CountError` for an operator without a rule.
 
     >>> measure_peer("timm:deit_small_patch16_224", sizes=[224]).sizes[0].macs
     4608338304
@@ -97,8 +97,10 @@ def _measured(name: str, peer: Peer, size: Pair) -> PeerSize:
         counts = count(model, size, in_chans=peer.in_chans)
     except CountError as error:
         raise CountError(f"{name}: {error}") from error
-    except Exception as error:  # whatever a foreign network says to a size that it does not take
-        raise PeerError(f"{name} takes no image of {shown_size(size)}: {told(error)}") from error
+    except Exception as error:  # a network of another library may raise anything
+        raise PeerError(
+            f"{name} takes no image of {shown_size(size)}: {first_line(error)}"
+        ) from error
     names = [child for child, _ in model.named_children()]
     children = {child: counts.total(child) for child in names if counts.total(child)}
     if own := counts.total() - sum(children.values()):
@@ -115,7 +117,7 @@ def _measured(name: str, peer: Peer, size: Pair) -> PeerSize:
 
 
 def _head(last: str, counts: Counts) -> int:
-    # pooling may stand in the last child too, and grows with the image
+    # linear layers only: pooling may be in the last child, too, and grows with the image
     operators = counts.macs.get(last, Counter())
     return operators["linear"] + operators["addmm"]
 
@@ -124,11 +126,13 @@ def _built(name: str, peer: Peer, size: Pair) -> nn.Module:
     """The network in eval mode on the meta device, built for images of a size."""
     try:
         with warnings.catch_warnings():
-            # torchvision's GoogLeNet and Inception, on how they will draw random weights
+            # from torchvision's GoogLeNet and Inception, on their future initialization
             warnings.filterwarnings("ignore", "The default weight initialization of", FutureWarning)
             return _on_meta(lambda: peer.build(size)).eval()
-    except Exception as error:  # a foreign constructor may raise anything
-        raise PeerError(f"{name} cannot be built for {shown_size(size)}: {told(error)}") from error
+    except Exception as error:  # a constructor of another library may raise anything
+        raise PeerError(
+            f"{name} cannot be built for {shown_size(size)}: {first_line(error)}"
+        ) from error
 
 
 def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
@@ -136,13 +140,13 @@ def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         with torch.device("meta"):
             return build()
     except NotImplementedError:
-        # a constructor reads numbers out of tensors, as torchvision's RegNet does its widths
+        # the constructor reads values of tensors, as torchvision's RegNet does for its widths
         with _OnlyWeightsOnMeta():
             return build().to("meta")
 
 
 class _OnlyWeightsOnMeta(TorchFunctionMode):
-    """Layers make their weights with `torch.empty`; any other tensor has its numbers."""
+    """Puts tensors of `torch.empty` on the meta device, which is how layers allocate weights."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -152,7 +156,7 @@ class _OnlyWeightsOnMeta(TorchFunctionMode):
 
 
 def find_peer(name: str) -> Peer:
-    """The network of a name. Raises `PeerError` where it is not there."""
+    """The network of this name. Raises `PeerError` if there is none."""
     library, _, model = name.partition(":")
     if library not in LIBRARIES:
         raise PeerError(
@@ -178,7 +182,7 @@ def _timm(name: str) -> Peer:
     from timm import create_model, is_model, list_models
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 
-    # looked up, not handed over: timm downloads what "hf-hub:" names and reads a "local-dir:"
+    # checked first: timm would download "hf-hub:" names and read a "local-dir:"
     architecture, dot, _ = name.partition(".")
     if not is_model(architecture):
         raise _unknown("timm", name, list_models())
@@ -196,7 +200,7 @@ def _timm(name: str) -> Peer:
     return Peer(size=own, in_chans=channels, build=build)
 
 
-# the argument that says an image's size, by the module of torchvision's models
+# the constructor's argument for the image size, by module of torchvision.models
 _SIZED = {"vision_transformer": "image_size", "maxvit": "input_size"}
 
 
@@ -236,13 +240,13 @@ def _transformers(name: str) -> Peer:
 
     def build(size: Pair) -> nn.Module:
         side = size[0] if size[0] == size[1] else size
-        # transformers' own choice between classes of one type trips over a config without a list
+        # transformers fails to choose a class for a config without a list of architectures
         options: dict[str, Any] = {"architectures": []}
         if own and size != own:
             options["image_size"] = side
         resized = AutoConfig.for_model(name, **options)
         model: nn.Module = AutoModelForImageClassification.from_config(resized)  # type: ignore[no-untyped-call]
-        # a trace knows tensors and no class of transformers'
+        # a trace supports tensors, not transformers' output classes
         model.register_forward_hook(lambda module, images, output: output.logits)
         return model
 
@@ -256,7 +260,7 @@ LIBRARIES: dict[str, Callable[[str], Peer]] = {
 }
 
 
-def told(error: Exception) -> str:
-    """The first line of what another library says."""
+def first_line(error: Exception) -> str:
+    """The type of an exception and the first line of its message."""
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0][:200]}" if first else type(error).__name__

@@ -1,9 +1,8 @@
-"""What lets torch.jit's tracer run on the meta device.
+"""Makes torch.jit's tracer work on the meta device.
 
-Three gaps are closed while the tracer runs, and nowhere else. Sizes are plain integers, so that
-a module may compare them. A convolution is recorded as `_convolution`, the node that fvcore
-counts; and its shape on the meta device is worked out here, where torch's own rule trips over the
-tracer.
+Three things are changed while the tracer runs. Sizes are plain integers, so that a module may
+compare them. A convolution is recorded as `_convolution`, the node that fvcore counts. Its output
+shape on the meta device is computed here, since torch's own rule fails under the tracer.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ _set_tracing_state: Callable[[Any], None] = vars(torch._C)["_set_tracing_state"]
 
 @contextlib.contextmanager
 def tracing_on_meta() -> Iterator[None]:
-    """While this is entered, a module on the meta device can be traced."""
+    """Context in which a module on the meta device can be traced."""
     with _Functions(), _Kernels(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's
         yield
 
 
 class _Functions(TorchFunctionMode):
-    """Above the tracer."""
+    """Intercepts calls before the tracer records them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -67,7 +66,7 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """A convolution over n axes, as the node `_convolution`."""
+    """A convolution over n axes, recorded as the node `_convolution`."""
     stride, dilation = _each(stride, n), _each(dilation, n)
     if padding == "valid":
         padding = 0
@@ -86,7 +85,7 @@ def _each(value: Any, n: int) -> list[int]:
 
 
 class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Below the tracer."""
+    """Intercepts operators after the tracer has recorded them."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         aten = torch.ops.aten

@@ -1,4 +1,4 @@
-"""Claim and count, side by side at each image size, and the verdict."""
+"""Claim and count at each image size, and the verdict on linearity."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _PART_OF = {"downsample": "downsampling", "norm": "norm", "norm1": "norm", "norm
 
 
 def default_sizes(spec: BackboneSpec) -> list[Pair]:
-    """Four sizes by area, x 4 each, from the smallest at which nothing is padded.
+    """Up to four image sizes, each with twice the sides of the one before, from the smallest at
+    which nothing is padded.
 
-    Raises `SpecError` where no image in bounds is large enough.
+    Raises `SpecError` if that exceeds `MAX_SIDE`.
     """
     h, w = base_size(spec)
     if max(h, w) > MAX_SIDE:
@@ -43,13 +44,13 @@ def measure(
     *,
     advance: Callable[[], object] | None = None,
 ) -> Report:
-    """What a network costs at each image size (pixels, or (height, width)), in MACs.
+    """The cost of a network in MACs at each image size (pixels, or (height, width)).
 
-    The network is built on the meta device and traced there, so no size is too large. `advance`
-    is called after each size. The verdict is "linear" where the claimed cost per token stays
-    bounded as the grid doubles without end and the count equals the claim at every size;
-    "superlinear" where it does not stay bounded; "unproven" where claim and count differ. Raises
-    `SpecError` for a spec or a size that is none, `CountError` for an operator without a rule.
+    The network is built and traced on the meta device, so no size is too large. `advance` is called
+    after each size. The verdict is "linear" if the claimed cost per token stays bounded as the grid
+    doubles without end and the count equals the claim at every size, "superlinear" if it does not
+    stay bounded, and "unproven" if claim and count differ. Raises `SpecError` for an invalid spec
+    or size, and `CountError` for an operator without a rule.
 
     >>> measure("swin_tiny", sizes=[224]).sizes[0].macs
     4509194496
@@ -90,8 +91,8 @@ def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> Siz
     plan = spec.plan()
     parts = [dict.fromkeys(PARTS, 0) for _ in plan]
     for module in counts.macs:
-        if found := _PART.fullmatch(module):
-            stage, name = found.groups()
+        if match := _PART.fullmatch(module):
+            stage, name = match.groups()
             parts[int(stage)][_PART_OF.get(name, name)] += counts.total(module)
     stages = tuple(
         StageReport(
@@ -157,7 +158,7 @@ def _verdict(spec: BackboneSpec, sizes: list[SizeReport]) -> tuple[Verdict, str]
 
 
 def _pairs(size: SizeReport) -> Iterator[tuple[str, int, int]]:
-    """What was counted beside what was claimed, for the stem, each stage's parts, and the head."""
+    """(part, counted, claimed) for the stem, each part of each stage, and the head."""
     yield "stem", size.stem, size.claimed_stem
     for stage in size.stages:
         for part, macs in stage.parts.items():

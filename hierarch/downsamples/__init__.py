@@ -1,1 +1,1 @@
-"""What opens a stage, one file each. The file's name is the part's name."""
+"""Downsamplings between stages, one file each. The file's name is the part's name."""

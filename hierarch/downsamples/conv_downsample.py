@@ -20,10 +20,10 @@ from hierarch.spec.registry import PartOf, register
 class ConvDownsampleSpec(DownsampleSpec):
     """A norm, then a convolution with a stride.
 
-    A rest of the map that the kernel does not reach is left out, as in PyTorch's convolution.
+    Remaining tokens that the kernel does not reach are ignored, as in PyTorch's convolution.
     """
 
-    formula: ClassVar[str] = "K²·C·C'·N', and the norm's; N' = tokens that come out"
+    formula: ClassVar[str] = "K²·C·C'·N' + the norm's; N' = output tokens"
     paper: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545, section 2.2"
 
     type: Literal["conv_downsample"] = "conv_downsample"
@@ -31,7 +31,7 @@ class ConvDownsampleSpec(DownsampleSpec):
     kernel_size: Length = 2
     """Tokens along a side of the kernel."""
     stride_size: Length = 2
-    """Tokens from one that comes out to the next."""
+    """Input tokens from one output token to the next."""
     padding: Padding = 0
     """Zeros around the map."""
     bias: Flag = True

@@ -20,15 +20,15 @@ from hierarch.spec.registry import PartOf, register
 
 @register
 class PatchMergingSpec(DownsampleSpec):
-    """Joins 2x2 tokens into one of four times the width, norms it and projects it."""
+    """Concatenates 2x2 tokens into one of four times the width, then a norm and a linear layer."""
 
-    formula: ClassVar[str] = "4C·C'·N/4, and the norm's"
+    formula: ClassVar[str] = "4C·C'·N/4 + the norm's"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, section 3.1"
 
     type: Literal["patch_merging"] = "patch_merging"
     """Patch merging."""
     norm: Annotated[NormSpec, PartOf("norm")] = LayerNormSpec()
-    """Applied to the joined tokens."""
+    """Applied to the concatenated tokens."""
     norm_last: Flag = False
     """The norm after the projection, as in Swin V2, rather than before it."""
 

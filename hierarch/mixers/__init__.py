@@ -1,4 +1,1 @@
-"""Token mixers, one file each: its spec, its claim, its module, its paper.
-
-The file's name is the mixer's name.
-"""
+"""Token mixers, one file each, named like the mixer: spec, claim, module and paper."""

@@ -21,15 +21,17 @@ from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec
 
 HIDDEN = 512
-"""Width of the network that makes the position bias, as published."""
+"""Hidden width of the MLP that computes the position bias, as published."""
 MAX_SCALE = 100
+"""Upper bound of the learned inverse temperature, as published."""
 MAX_BIAS = 16
+"""Upper bound of the position bias, as published: 16 times a sigmoid."""
 
 
 @register
 class CosineWindowAttentionSpec(WindowedSpec):
-    """Attention in windows by the cosine of query and key, with a position bias that a small
-    network makes of logarithmic offsets, and that so fits a window of any size."""
+    """Attention in windows by the cosine of query and key. An MLP computes the position bias from
+    log-spaced offsets, so it applies to windows of any size."""
 
     formula: ClassVar[str] = (
         "4N'C² + 2M²N'C + (2M-1)²(2 + heads)512; N' = N padded to windows, M = window_size"
@@ -45,10 +47,10 @@ class CosineWindowAttentionSpec(WindowedSpec):
     type: Literal["cosine_window_attention"] = "cosine_window_attention"
     """Shifted-window attention, Swin Transformer V2's."""
     pretrained_window_size: Annotated[int | Pair, Side(1, 64)] | None = None
-    """The window that the position bias was learned at, or [height, width]: its offsets are the
-    unit of all others. By default the window itself."""
+    """The window that the position bias was trained with, or [height, width]: offsets are scaled
+    by its size. By default the window itself."""
     qkv_bias: Flag = True
-    """A bias on queries and values; keys have none."""
+    """A bias on queries and values; keys have none, as published."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         return self._attention(dim, grid, slots(self.fit(grid)[0], grid)) + self._bias(dim, grid)
@@ -89,7 +91,7 @@ class CosineWindowAttention(MaskedWindowMixer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The published start: cosines times 10, and no bias of queries and values."""
+        """As published: cosines are scaled by 10, and biases are 0."""
         nn.init.constant_(self.logit_scale, math.log(10))
         for bias in (self.q_bias, self.v_bias):
             if bias is not None:
@@ -137,12 +139,12 @@ class CosineWindowAttention(MaskedWindowMixer):
 def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu") -> Tensor:
     """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
 
-    `unit` is the window they were learned at.
+    `unit` is the window that the position bias was trained with.
     """
     axes = []
     for side, learned in zip(window, unit, strict=True):
         edge = -symbolic_min(1 - learned, -1)  # max(learned - 1, 1)
-        # published: scaled to 8 at the window's edge, then log2, over log2 of 8
+        # as published: scaled to 8 at the window's edge, then log2(1 + x) / log2(8)
         spread = torch.arange(1 - side, side, dtype=torch.float32, device=device) * 8 / edge
         axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
     y, x = torch.meshgrid(*axes, indexing="ij")

@@ -15,7 +15,7 @@ from hierarch.spec.registry import register
 
 @register
 class DepthwiseConvSpec(MixerSpec):
-    """A convolution of each channel with a kernel of its own."""
+    """A convolution of each channel with its own kernel."""
 
     formula: ClassVar[str] = "K²NC; K = kernel_size"
     paper: ClassVar[str] = "Liu et al. 2022, arXiv:2201.03545, section 2.6"
@@ -35,7 +35,7 @@ class DepthwiseConvSpec(MixerSpec):
 
 
 class DepthwiseConv(nn.Module):
-    """(B, H, W, C) -> (B, H, W, C), with zeros around the grid."""
+    """(B, H, W, C) -> (B, H, W, C), with zero padding."""
 
     def __init__(self, dim: int, *, kernel_size: int, bias: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Global attention, as in ViT and DeiT: the quadratic control of every complexity claim."""
+"""Global attention, as in ViT and DeiT: the quadratic control for the verdict on linearity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GlobalAttentionSpec(HeadedSpec):
     qkv_bias: Flag = True
     """A bias on queries, keys and values."""
     proj_bias: Flag = True
-    """A bias on what comes out."""
+    """A bias in the output projection."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # Swin, eq. (1), N = hw: 4NC^2 + 2N^2C

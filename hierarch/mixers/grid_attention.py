@@ -1,7 +1,7 @@
-"""Grid attention (MaxViT, Tu et al. 2022, arXiv:2204.01697, section 3.2): sparse, and global.
+"""Grid attention (MaxViT, Tu et al. 2022, arXiv:2204.01697, section 3.2): sparse and global.
 
-A window's tokens are not neighbors: they lie a stride of H/G rows and W/G columns apart, over the
-whole map. A cycle of window_attention and grid_attention mixes as MaxViT does, near and far.
+The tokens of a window are spread over the whole map, H/G rows and W/G columns apart. MaxViT
+alternates window_attention and grid_attention.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from hierarch.spec.windows import HeadedSpec
 
 @register
 class GridAttentionSpec(HeadedSpec):
-    """Multi-head self-attention inside grids of tokens that are spread over the whole map."""
+    """Multi-head self-attention within dilated windows, whose tokens are spread over the map."""
 
     formula: ClassVar[str] = "4N'C² + 2G²N'C; N' = N padded to multiples of G, G = window_size"
     paper: ClassVar[str] = "Tu et al. 2022, arXiv:2204.01697, section 3.2"
     no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
 
     type: Literal["grid_attention"] = "grid_attention"
-    """Grid attention, MaxViT's: dilated, and so global."""
+    """Grid attention, MaxViT's: dilated windows that span the map."""
     window_size: Annotated[int | Pair, Side(1, 64)] = 7
-    """Tokens along a side of a grid, or [height, width]: the paper's G, under the name that
-    window_attention has for it. A map is padded to multiples of it."""
+    """Tokens along a side of a dilated window, or [height, width]: the paper's grid size G. A map
+    is padded to multiples of it."""
     qkv_bias: Flag = True
     """A bias on queries, keys and values."""
     position_bias: PositionBias = "relative"
-    """relative: a learned bias per head and per offset of two tokens, in steps of the grid."""
+    """relative: a learned bias per head and per offset of two tokens, in steps of the dilation."""
 
     def tile(self) -> Pair:
         return pair(self.window_size)
@@ -64,9 +64,9 @@ class GridAttentionSpec(HeadedSpec):
 
 
 class GridAttention(RelativeSelfAttention):
-    """(B, H, W, C) -> (B, H, W, C): self-attention in each grid of tokens.
+    """(B, H, W, C) -> (B, H, W, C): self-attention in each dilated window.
 
-    Padding tokens are zeros that take part, as in window_attention.
+    Padding tokens are zeros and are attended to, as in window_attention.
     """
 
     def cut(self, grid: Pair) -> Cut:

@@ -1,4 +1,4 @@
-"""No mixing at all (IdentityFormer, Yu et al. 2022, arXiv:2210.13452): the floor."""
+"""No mixing (IdentityFormer, Yu et al. 2022, arXiv:2210.13452): the baseline of all mixers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hierarch.spec.registry import register
 
 @register
 class IdentitySpec(MixerSpec):
-    """Every token stays what it is."""
+    """Returns the tokens unchanged."""
 
     formula: ClassVar[str] = "0"
     paper: ClassVar[str] = "Yu et al. 2022, arXiv:2210.13452, section 2.1"

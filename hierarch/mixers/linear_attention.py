@@ -1,6 +1,7 @@
-"""Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236): a kernel in softmax's place.
+"""Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236): a kernel instead of softmax.
 
-A weight is a product φ(q)·φ(k), so the sums over all tokens are taken once, and not per query.
+An attention weight is a product φ(q)·φ(k), so the sums over all keys are the same for every query,
+and are computed once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hierarch.spec.windows import HeadedSpec
 
 @register
 class LinearAttentionSpec(HeadedSpec):
-    """Multi-head self-attention of every token to every token, at a cost linear in their number."""
+    """Multi-head self-attention of all tokens, at a cost that is linear in their number."""
 
     formula: ClassVar[str] = "4NC² + 2NCD + NC; D = channels per head"
     paper: ClassVar[str] = "Katharopoulos et al. 2020, arXiv:2006.16236, eq. (4) to (6)"
@@ -46,8 +47,8 @@ class LinearAttention(SelfAttention):
     def forward(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
         q, k, v = self.split(x.flatten(1, 2))
-        # eq. (5), with means over the tokens for sums, which float16 has no room for; the ratio is
-        # the same
+        # eq. (5), with means over the tokens instead of sums, which would overflow in float16; the
+        # ratio is the same
         q, k = positive(q), positive(k) / (h * w)
         values = k.transpose(-2, -1) @ v
         weights = k.sum(-2).unsqueeze(-1)
@@ -55,7 +56,7 @@ class LinearAttention(SelfAttention):
 
 
 def positive(x: Tensor) -> Tensor:
-    """elu(x) + 1, eq. (7), in a form that never rounds to 0, or a query could be left with 0/0."""
+    """elu(x) + 1, eq. (7), in a form that never rounds to 0, where a query could get 0/0."""
     above = x.relu()
     lowest = math.log(torch.finfo(x.dtype).tiny)
     return (x - above).clamp(min=lowest).exp() + above

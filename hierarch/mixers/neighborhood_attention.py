@@ -1,11 +1,11 @@
 """Neighborhood attention: every token attends to the K x K tokens around it.
 
-The sliding window of Swin's tables 5 and 6 (Ramachandran et al. 2019, arXiv:1906.05909), at the
-borders as in NATTEN (Hassani et al. 2022, arXiv:2204.07143, section 3): there the neighborhood is
-moved inside the map, so that every token has as many neighbors as any other.
+The sliding window of Swin's tables 5 and 6 (Ramachandran et al. 2019, arXiv:1906.05909), with the
+borders of NATTEN (Hassani et al. 2022, arXiv:2204.07143, section 3): the neighborhood is moved
+inside the map there, so that every token has the same number of neighbors.
 
-No kernel of its own: keys and values are copied once per neighbor, K² times, so that a training
-step holds about 2K² maps a block. The cost is as claimed; the memory is not NATTEN's.
+There is no fused kernel: keys and values are copied once per neighbor, K² times, so that a training
+step stores about 2K² maps per block. NATTEN's kernels need less memory.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from hierarch.spec.windows import HeadedSpec
 
 @register
 class NeighborhoodAttentionSpec(HeadedSpec):
-    """Multi-head self-attention of every token to its own neighborhood."""
+    """Multi-head self-attention of every token to its neighborhood."""
 
-    formula: ClassVar[str] = "4NC² + 2K²NC; K = kernel_size, on an axis of fewer tokens those"
+    formula: ClassVar[str] = "4NC² + 2K²NC; K = kernel_size, or all tokens of a shorter axis"
     paper: ClassVar[str] = "Hassani et al. 2022, arXiv:2204.07143, section 3"
     no_weight_decay: ClassVar[tuple[str, ...]] = ("relative_position_bias_table",)
 
     type: Literal["neighborhood_attention"] = "neighborhood_attention"
-    """Neighborhood attention, NAT's: a window that slides with every token."""
+    """Neighborhood attention, NAT's: a sliding window around every token."""
     kernel_size: Kernel = 7
     """Tokens along a side of the neighborhood; odd."""
     qkv_bias: Flag = True
@@ -59,7 +59,7 @@ class NeighborhoodAttentionSpec(HeadedSpec):
 
 
 class NeighborhoodAttention(SelfAttention):
-    """(B, H, W, C) -> (B, H, W, C): one query per neighborhood, and N neighborhoods."""
+    """(B, H, W, C) -> (B, H, W, C): N neighborhoods, with one query each."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class NeighborhoodAttention(SelfAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         b, h, w, _ = x.shape
-        # heads go with the images, and neighborhoods stand where attention has its heads: what is
-        # gathered is in order as it comes, and K² maps are not copied once more
+        # heads are merged into the batch, and neighborhoods take attention's axis of heads: so the
+        # gathered keys and values are contiguous, and K² maps are not copied again
         q, k, v = rearrange(self.split(x.flatten(1, 2)), "qkv b heads n d -> qkv (b heads) n d")
         rows, columns = (neighbors(n, self.kernel_size, device=x.device) for n in (h, w))
         index = over_both_axes(rows * w, columns)
@@ -96,7 +96,7 @@ class NeighborhoodAttention(SelfAttention):
         return self.join(heads).view_as(x)
 
     def position_bias(self, rows: Tensor, columns: Tensor) -> Tensor | None:
-        """(heads, N, 1, K*K): what to add to the logits, by how far a key lies from its query."""
+        """(heads, N, 1, K*K): the bias of each logit, by the offset of the key from its query."""
         if self.relative_position_bias_table is None:
             return None
         last = self.kernel_size - 1
@@ -109,18 +109,18 @@ class NeighborhoodAttention(SelfAttention):
 
 
 def neighbors(size: int, kernel_size: int, *, device: torch.device) -> Tensor:
-    """(size, K): the places of each place's neighbors on an axis, its own among them."""
+    """(size, K): the positions of the K neighbors of each position on an axis, itself included."""
     count = symbolic_min(kernel_size, size)
     first = torch.arange(size, device=device) - count // 2
-    # at either end the neighborhood is moved inside
+    # at both ends the neighborhood is moved inside the axis
     return first.clamp(0, size - count)[:, None] + torch.arange(count, device=device)
 
 
 def offsets(axis: Tensor) -> Tensor:
-    """(size, K) -> (size, K): the place of each neighbor, less that of whose neighbor it is."""
+    """(size, K) -> (size, K): the offset of each neighbor from its position."""
     return axis - torch.arange(axis.shape[0], device=axis.device)[:, None]
 
 
 def over_both_axes(rows: Tensor, columns: Tensor) -> Tensor:
-    """(H, K), (W, L) -> (H*W, K*L): the sum for every pair of a row and a column."""
+    """(H, K), (W, L) -> (H*W, K*L): the sum of every pair of entries of both axes."""
     return rearrange(rows[:, None, :, None] + columns[None, :, None, :], "h w k l -> (h w) (k l)")

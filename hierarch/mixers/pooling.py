@@ -17,9 +17,9 @@ from hierarch.spec.registry import register
 
 @register
 class PoolingSpec(MixerSpec):
-    """The mean of a token's neighborhood, less the token itself. It has no parameters."""
+    """The mean of a token's neighborhood minus the token. It has no parameters."""
 
-    formula: ClassVar[str] = "0: additions alone, which fvcore's convention does not count"
+    formula: ClassVar[str] = "0: additions only, which are free by fvcore's convention"
     paper: ClassVar[str] = "Yu et al. 2021, arXiv:2111.11418, eq. (4)"
 
     type: Literal["pooling"] = "pooling"
@@ -35,8 +35,8 @@ class PoolingSpec(MixerSpec):
 
 
 GRADIENT_IS_WRONG = torch.__version__ < "2.14"
-"""Whether torch's gradient of a padded mean is, on a GPU, where the channels of a pixel lie side by
-side (pytorch/pytorch#188344)."""
+"""True if torch's gradient of a padded average pooling is wrong on a GPU for channels-last input
+(pytorch/pytorch#188344)."""
 
 
 class Pooling(nn.Module):

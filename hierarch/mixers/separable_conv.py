@@ -18,7 +18,7 @@ from hierarch.spec.registry import default, register
 
 @register
 class SeparableConvSpec(MixerSpec):
-    """Widens the channels, convolves each of them, and narrows them again."""
+    """A linear layer that widens the channels, a depthwise convolution, and a linear layer back."""
 
     formula: ClassVar[str] = "2eNC² + K²eNC; e = expand_ratio, K = kernel_size"
     paper: ClassVar[str] = "Yu et al. 2022, arXiv:2210.13452, eq. (6); MobileNetV2's block"
@@ -28,11 +28,11 @@ class SeparableConvSpec(MixerSpec):
     kernel_size: Kernel = 7
     """Tokens along a side of the kernel; odd."""
     expand_ratio: Ratio = 2
-    """Width of the convolution, over dim."""
+    """Width of the convolution, as a multiple of dim."""
     bias: Flag = False
-    """A bias in all three layers."""
+    """A bias in each of the three layers."""
     activation: Activation = default("activation", "star_relu")
-    """What stands between widening and convolution."""
+    """The activation between the first linear layer and the convolution."""
 
     def check(self, *, dim: int) -> None:
         if self.hidden_dim(dim) < 1:

@@ -21,19 +21,19 @@ from hierarch.spec.registry import default, register
 
 @register
 class TokenMlpSpec(MixerSpec):
-    """A linear layer or two over the positions of the whole grid, the same for every channel.
+    """One or two linear layers over the positions of the whole grid, shared by all channels.
 
-    The weights belong to one grid. For another they are resized (bicubic), as an absolute position
-    embedding is, and what is summed over more positions is scaled down by as much.
+    The weights are for one grid. For another grid they are resized (bicubic), as an absolute
+    position embedding is, and scaled by the ratio of the numbers of positions that are summed.
     """
 
     formula: ClassVar[str] = "2NDC, D = hidden_dim; without it N²C"
     paper: ClassVar[str] = "Tolstikhin et al. 2021, arXiv:2105.01601, eq. (1)"
 
     type: Literal["token_mlp"] = "token_mlp"
-    """MLP over all tokens, MLP-Mixer's; with one layer ResMLP's."""
+    """MLP over all tokens, MLP-Mixer's; with a single layer, ResMLP's."""
     grid: Annotated[int | Pair, Side(1, 256)]
-    """Tokens along a side of the grid it is learned on, or [height, width]."""
+    """Tokens along a side of the grid that the weights are for, or [height, width]."""
     hidden_dim: Annotated[int, Strict(), Field(ge=1, le=65_536)] | None = None
     """Width of the hidden layer, in tokens; null for a single linear layer, as in ResMLP."""
     activation: Activation = default("activation", "gelu")
@@ -45,7 +45,7 @@ class TokenMlpSpec(MixerSpec):
         mixing = dim * n * (2 * hidden if hidden else n)
         if grid == pair(self.grid):
             return mixing
-        # each layer's matrix, from the layer itself; then 4x4 neighbors of each resized number
+        # each layer's matrix, computed by the layer; then 16 for each resized element (bicubic)
         matrices = own * ((own + 1) * hidden + (hidden + 1) * hidden if hidden else (own + 1) * own)
         resized = 2 * hidden * n if hidden else own * n + n**2
         return mixing + matrices + 16 * (resized + n)
@@ -77,7 +77,7 @@ class TokenMlp(nn.Module):
         return rearrange(mixed, "b c (h w) -> b h w c", h=h)
 
     def _resized(self, grid: Pair, columns: Tensor) -> Tensor:
-        """(B, C, h*w) -> (B, C, h*w): the same two layers, or one, with weights for this grid."""
+        """(B, C, h*w) -> (B, C, h*w): the layers with their weights resized to this grid."""
         weight, bias = matrix(self.fc1, tokens(self.grid), like=columns)
         weight = self._resize(weight, grid) * (tokens(self.grid) / tokens(grid))
         if self.fc2 is None:
@@ -90,7 +90,7 @@ class TokenMlp(nn.Module):
         return self._resize(weight.T, grid).T, self._resize(bias[None], grid)[0]
 
     def _resize(self, rows: Tensor, grid: Pair) -> Tensor:
-        """(D, N) -> (D, h*w): from the positions of the layer's own grid to those of another."""
+        """(D, N) -> (D, h*w): resizes rows over the layer's own grid to another grid."""
         images = rearrange(rows, "d (h w) -> 1 d h w", h=self.grid[0])
         resized = F.interpolate(images, size=grid, mode="bicubic", align_corners=False)
         return rearrange(resized, "1 d h w -> d (h w)")
@@ -100,9 +100,10 @@ class TokenMlp(nn.Module):
 
 
 def matrix(layer: nn.Module, in_features: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight (out, in) and the bias (out) that a linear layer computes with.
+    """The weight (out, in) and the bias (out) of a linear layer.
 
-    From its outputs, not its parameters: a layer that wraps another one has none of its own.
+    They are computed from its outputs, not read from its parameters, since a wrapper of a linear
+    layer, such as LoRA, has other parameters.
     """
     unit = torch.eye(in_features, dtype=like.dtype, device=like.device)
     outputs = layer(torch.cat([unit, unit.new_zeros(1, in_features)]))

@@ -17,7 +17,7 @@ from hierarch.spec.windows import WindowedSpec
 
 @register
 class WindowAttentionSpec(WindowedSpec):
-    """Multi-head self-attention inside windows, regular or shifted."""
+    """Multi-head self-attention within windows, regular or shifted."""
 
     formula: ClassVar[str] = "4N'C² + 2M²N'C; N' = N padded to windows, M = window_size"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, eq. (2)"

@@ -1,7 +1,8 @@
 """The shifted-window MLP of Swin-Mixer (the published code's `swin_mlp.py`).
 
-Each head has one weight matrix over the positions of a window, shared by the head's channels:
-published as a grouped 1x1 convolution over heads * M² channels, and stored in its shape.
+Each head has one weight matrix over the positions of a window, shared by the channels of the head.
+The published code computes this as a grouped 1x1 convolution over heads * M² channels; the weight
+has the shape of that convolution's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hierarch.spec.windows import WindowedSpec
 class WindowMlpSpec(WindowedSpec):
     """A linear layer per head over the positions of a window, regular or shifted.
 
-    A shift pads with zeros instead of wrapping around, since an MLP's window cannot be masked.
+    A shift pads with zeros, without a cyclic wrap, since windows of an MLP cannot be masked.
     """
 
     formula: ClassVar[str] = "M²N'C; N' = N padded to windows, M = window_size"
@@ -67,7 +68,7 @@ class WindowMlp(WindowMixer):
         self.num_heads = num_heads
         self.window_size = window_size
         self.small_map = small_map
-        # zeros before the image: shifted windows start `shift` tokens late
+        # zeros before the image: the first window has only its last `shift` rows in the image
         lead_h, lead_w = (w - s if s else 0 for w, s in zip(window_size, shift_size, strict=True))
         self.lead = (lead_h, lead_w)
         size = tokens(window_size)
@@ -92,7 +93,7 @@ class WindowMlp(WindowMixer):
         return rearrange(contiguous(split), "n s heads c -> n s (heads c)")
 
     def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
-        """Weight (heads, N, N) and bias (heads, N, 1) for a window no larger than the layer's."""
+        """Weight (heads, N, N) and bias (heads, N, 1) for a window of at most the layer's size."""
         heads, (wh, ww), (h, w) = self.num_heads, self.window_size, window
         weight: Tensor = self.weight
         bias: Tensor = self.bias

@@ -24,7 +24,7 @@ def is_zero(n: int) -> bool:
 
 def symbolic_min(a: int, b: int) -> int:
     """The smaller of two sizes, which becomes part of the program where one is symbolic."""
-    if torch.compiler.is_dynamo_compiling():
+    if type(a) is int and type(b) is int:
         return min(a, b)
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return cast(int, torch.minimum(torch.as_tensor(a), torch.as_tensor(b)))
@@ -33,8 +33,7 @@ def symbolic_min(a: int, b: int) -> int:
 
 def pad(x: Tensor, *, bottom: int = 0, right: int = 0) -> Tensor:
     """(B, H, W, C) -> (B, H + bottom, W + right, C), with zeros."""
-    # torch.compile pads by 0 as well, so that one program serves all sizes
-    if not torch.compiler.is_dynamo_compiling() and is_zero(bottom) and is_zero(right):
+    if is_zero(bottom) and is_zero(right):
         return x
     return F.pad(x, (0, 0, 0, right, 0, bottom))
 
@@ -44,8 +43,8 @@ def pad_to_multiple(x: Tensor, multiple: Pair) -> Tensor:
     (h, w), (mh, mw) = x.shape[1:3], multiple
     bottom, right = ceil_div(h, mh) * mh - h, ceil_div(w, mw) * mw - w
     # torch 2.14 cannot compile the gradient of a convolution of a map that is padded by a symbolic
-    # amount, so sizes that need no padding are compiled apart
-    return x if is_zero(bottom) and is_zero(right) else pad(x, bottom=bottom, right=right)
+    # amount; sizes that need no padding are compiled apart
+    return pad(x, bottom=bottom, right=right)
 
 
 def contiguous(x: Tensor) -> Tensor:

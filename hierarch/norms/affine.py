@@ -1,4 +1,4 @@
-"""A scale and a bias per channel in place of a norm (ResMLP, Touvron et al. 2021)."""
+"""A scale and a bias per channel instead of a norm (ResMLP, Touvron et al. 2021)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hierarch.spec.registry import register
 class AffineSpec(NormSpec):
     """A learned scale and bias per channel, with no statistics of the input."""
 
-    formula: ClassVar[str] = "0: element by element, which fvcore's convention does not count"
+    formula: ClassVar[str] = "0: element-wise, which is free by fvcore's convention"
     paper: ClassVar[str] = "Touvron et al. 2021, arXiv:2105.03404, eq. (1)"
     per_token: ClassVar[bool] = True
 

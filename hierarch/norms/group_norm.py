@@ -18,7 +18,7 @@ from hierarch.spec.registry import register
 
 @register
 class GroupNormSpec(NormSpec):
-    """Normalization over all tokens and channels of an image together, PoolFormer's."""
+    """Normalization over all tokens and channels of an image, PoolFormer's."""
 
     formula: ClassVar[str] = "5NC"
     paper: ClassVar[str] = "Wu & He 2018, arXiv:1803.08494, eq. (7), with one group"
@@ -28,7 +28,7 @@ class GroupNormSpec(NormSpec):
     eps: Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)] = 1e-5
     """Added to the variance."""
     bias: Flag = True
-    """Whether there is a learned bias beside the learned scale."""
+    """A learned bias in addition to the learned scale."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # fvcore's estimate: five operations an element

@@ -27,7 +27,7 @@ class LayerNormSpec(NormSpec):
     eps: Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)] = 1e-5
     """Added to the variance."""
     bias: Flag = True
-    """Whether there is a learned bias beside the learned scale."""
+    """A learned bias in addition to the learned scale."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # fvcore's estimate: five operations an element

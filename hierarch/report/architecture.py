@@ -1,4 +1,4 @@
-"""The report on a network's architecture: one row for the stem, each stage, the head and all."""
+"""The report on a network's architecture: rows for the stem, each stage, the head, the total."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Architecture:
     parts: tuple[PartReport, ...]
 
     def to_data(self) -> list[dict[str, Any]]:
-        """One mapping per part; what a part does not have is null."""
+        """One mapping per part, with null for fields that a part does not have."""
         return [part.to_data() for part in self.parts]
 
     def records(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The report on a benchmark: what was timed, in what setting, beside whom."""
+"""The report on a benchmark: times and memory of each contender in each setting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BenchRow:
     """ "eager", "packed", "compiled", or "runtime"."""
     batch: int
     seconds: tuple[float, ...]
-    """Of a call over the batch, by round."""
+    """Seconds of one call with the whole batch, by round."""
     vs_first: float
     """Time over the first contender's: the median of the ratios round by round."""
     vs_fastest_peer: float | None
@@ -43,7 +43,7 @@ class BenchRow:
     macs: int | None
     """Multiply-adds of a call in matrix multiplications, convolutions and attention."""
     gemm_share: float | None
-    """Of the machine's limit: 1 is as fast as a large matrix multiplication."""
+    """Share of the GEMM limit: 1 is as fast as a large matrix multiplication."""
 
     @property
     def median(self) -> float:
@@ -105,7 +105,7 @@ class GemmLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSetting:
-    """Everybody in one setting, timed in one rotation."""
+    """All contenders in one setting, timed in one rotation."""
 
     mode: str
     size: Pair
@@ -127,7 +127,7 @@ class BenchSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport:
-    """What `hierarch.benchmark` measured."""
+    """The result of `hierarch.benchmark`."""
 
     device: str
     threads: int
@@ -135,7 +135,7 @@ class BenchReport:
     rounds: int
     settings: tuple[BenchSetting, ...]
     notes: tuple[str, ...] = ()
-    """Why a number is missing."""
+    """The reasons why numbers are missing."""
 
     def to_data(self) -> dict[str, Any]:
         """As `hierarch bench --format json` writes it."""

@@ -1,4 +1,4 @@
-"""What a network costs at several image sizes, for a network of any origin.
+"""The cost of a network at several image sizes, for specs and peers alike.
 
 `Report` (a spec's network) and `PeerReport` (another library's) add to this what only they know.
 """
@@ -75,7 +75,7 @@ class CostReport(ABC, Generic[AnyCost]):
     params: int
     sizes: tuple[AnyCost, ...]
     exponent: float | None
-    """Of the power law fitted to MACs (without the head) over pixels; None for a single area."""
+    """Exponent of the power law fitted to MACs (without the head) by pixels; None for one area."""
     r2: float | None
     verdict: str
     why: str

@@ -24,14 +24,14 @@ class PeerSize(Cost):
 
     @property
     def padding_macs(self) -> None:
-        """None: a trace does not tell padding apart from the rest."""
+        """None: in a trace, padding cannot be distinguished."""
 
     def padding_share(self) -> None:
-        """None: a trace does not tell padding apart from the rest."""
+        """None: in a trace, padding cannot be distinguished."""
 
     def breakdown(self, by: By) -> dict[str, int]:
-        """MACs by operator, by module, or else by top-level child: a peer has no stages or parts
-        that are named alike in every network."""
+        """MACs by operator, by module, or else by top-level child, since peers have no common names
+        of stages and parts."""
         return {"operator": self.operators, "module": self.modules}.get(by, self.children)
 
     def items(self, by: By) -> list[Item]:
@@ -55,9 +55,9 @@ class PeerReport(CostReport[PeerSize]):
     """A peer's cost at several image sizes, and how it grows."""
 
     input_size: Pair
-    """The image size that its library names for it, or else the first one measured."""
+    """Its nominal image size in its library, or else the first one measured."""
     params: int
-    """Of the network built for `input_size`."""
+    """Number of parameters of the network built for `input_size`."""
     why: str
     """Why there is no verdict."""
     verdict: Literal["measured, no claim"] = "measured, no claim"

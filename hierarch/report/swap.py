@@ -1,4 +1,4 @@
-"""The report on a swap of token mixers: where each field of the new mixers got its values from."""
+"""The report on a swap of token mixers: the origin of each field of the new mixers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hierarch.spec.swap import Swap
 
 @dataclass(frozen=True)
 class SwapReport:
-    """What `hierarch swap` says about the new YAML."""
+    """The report of `hierarch swap`."""
 
     swap: Swap
     layout_kept: bool
     """False if the source's layout and comments could not be kept."""
 
     def to_data(self) -> dict[str, Any]:
-        """The network, the changed fields with their values, and what else happened."""
+        """The network, and the fields with their values and origins."""
         return {
             "name": self.swap.spec.name,
             "fields": [

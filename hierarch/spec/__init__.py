@@ -1,1 +1,1 @@
-"""What a backbone is, what it costs, how it is read and written. Nothing here imports torch."""
+"""The spec of a backbone: its fields, its claimed cost, reading and writing. Imports no torch."""

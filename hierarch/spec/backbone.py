@@ -1,4 +1,4 @@
-"""The spec of a backbone: what a person writes in YAML, and the plan that it stands for."""
+"""The spec of a backbone, as written in YAML, and its plan, with all defaults filled in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Stem = Annotated[StemSpec, PartOf("stem")]
 
 
 MAX_BLOCKS = 1024
-"""Over the whole network."""
+"""The most blocks of a whole network."""
 
 
 def _one_is_a_list(value: Any) -> Any:
@@ -42,11 +42,11 @@ Mixers = Annotated[
         json_schema_input_type=Mixer | Annotated[tuple[Mixer, ...], Field(min_length=1)],
     ),
 ]
-"""Token mixers, cycled: block i of a stage takes entry i % len. One mapping stands for a list."""
+"""Token mixers, cycled: block i of a stage takes entry i % len. A mapping is a list of one."""
 
 
 class StageSpec(Spec):
-    """One stage: blocks at one width on one grid. What is left out is the top level's."""
+    """One stage: blocks of one width on one grid. Fields that are left out are the top level's."""
 
     dim: Dim
     """Channels."""
@@ -55,21 +55,21 @@ class StageSpec(Spec):
     mixer: Mixers | None = None
     """The stage's own mixers, cycled over its blocks."""
     downsample: Downsample | None = None
-    """What opens the stage. The first stage has none unless it says so here."""
+    """The downsampling at the start of the stage. The first stage has none unless given here."""
     block: Block | None = None
-    """How a block joins mixer, MLP and norms."""
+    """The block: how mixer, MLP and norms are connected."""
     mlp_ratio: Ratio | None = None
-    """Width of the MLP's hidden layer, over dim."""
+    """Width of the MLP's hidden layer, as a multiple of dim."""
     mlp_bias: Flag | None = None
-    """A bias in both layers of the MLP."""
+    """A bias in both linear layers of the MLP."""
     activation: Activation | None = None
     """The MLP's activation."""
     norm: Norm | None = None
-    """The norm before the mixer and before the MLP, and after the stage where it is an output."""
+    """The norm before the mixer and before the MLP, and of the stage's output."""
     drop_rate: Rate | None = None
     """Dropout after the mixer and in the MLP."""
     layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
-    """Where the learned factor per channel of both residual branches starts."""
+    """Initial value of a learned factor per channel on both residual branches."""
 
 
 class AbsolutePositionSpec(Spec):
@@ -78,11 +78,11 @@ class AbsolutePositionSpec(Spec):
     type: Literal["absolute"]
     """A learned vector per position."""
     grid: Annotated[int | Pair, Side(1, 1024)]
-    """Tokens along a side of the grid it is learned on, or [height, width]; it is resized
-    (bicubic) for any other."""
+    """Tokens along a side of the grid that it is learned on, or [height, width]; for any other
+    grid it is resized (bicubic)."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
-        # 4x4 neighbors of each resized element; its own grid costs nothing
+        # bicubic: 16 per resized element; nothing on its own grid
         return 0 if grid == pair(self.grid) else 16 * tokens(grid) * dim
 
 
@@ -100,7 +100,7 @@ Position = Annotated[
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage with every default filled in: what is built, and what is counted."""
+    """A stage with all defaults filled in, as it is built and counted."""
 
     index: int
     in_dim: int
@@ -118,7 +118,7 @@ class StagePlan:
     drop_rate: float
     layer_scale: float | None
     output_norm: NormSpec | None
-    """Only where the stage is an output."""
+    """None unless the network returns the stage's map."""
 
     @property
     def depth(self) -> int:
@@ -126,27 +126,27 @@ class StagePlan:
 
 
 class BackboneSpec(Spec):
-    """A hierarchical vision backbone: a stem, stages that each open with a downsampling, a head."""
+    """A hierarchical vision backbone: a stem, stages that start with a downsampling, a head."""
 
     name: Name = "backbone"
-    """What reports call it."""
+    """The network's name in reports."""
     input_size: Annotated[int | Pair, Side(1, 65_536)] = 224
-    """Nominal image size in pixels, or [height, width]: what reports use when told nothing. No
-    module knows it."""
+    """Nominal image size in pixels, or [height, width]: the default of reports. Modules accept
+    any size."""
     stem: Stem = default("stem", "patch_embed")
-    """What turns the image into tokens."""
+    """From the image to tokens."""
     mixer: Mixers | None = None
     """Token mixers, cycled over the blocks of every stage: block i takes entry i % len."""
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=16)]
     """The stages, from the finest grid to the coarsest."""
     downsample: Downsample = default("downsample", "patch_merging")
-    """What opens every stage but the first."""
+    """The downsampling at the start of every stage but the first."""
     block: Block = default("block", "pre_norm")
-    """How a block joins mixer, MLP and norms."""
+    """The block: how mixer, MLP and norms are connected."""
     mlp_ratio: Ratio = 4
-    """Width of the MLP's hidden layer, over dim."""
+    """Width of the MLP's hidden layer, as a multiple of dim."""
     mlp_bias: Flag = True
-    """A bias in both layers of the MLP."""
+    """A bias in both linear layers of the MLP."""
     activation: Activation = default("activation", "gelu")
     """The MLP's activation."""
     norm: Norm = default("norm", "layer_norm")
@@ -154,17 +154,17 @@ class BackboneSpec(Spec):
     drop_rate: Rate = 0.0
     """Dropout after the stem, after every mixer and in every MLP."""
     drop_path_rate: Rate = 0.0
-    """Chance that the last block's residual branches are dropped for an image in training; it
-    rises linearly from 0 at the first block, over the whole network."""
+    """Probability that the last block's residual branches are dropped for an image in training; it
+    rises linearly from 0 at the first block, over the whole network (stochastic depth)."""
     layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
-    """Where the learned factor per channel of both residual branches starts; null for none."""
+    """Initial value of a learned factor per channel on both residual branches; null for none."""
     position_embedding: Position = None
     """none, or a learned vector per position: {type: absolute, grid: [56, 56]}."""
     out_indices: tuple[Annotated[int, Strict()], ...] | None = None
-    """The stages, from 0, whose maps a network without a head returns; all by default. A stage
-    after the last of them is not built."""
+    """The stages, from 0, whose feature maps a network without a head returns; all by default.
+    Stages after the last of them are not built."""
     output_norm: Flag = True
-    """A norm of its own on each of these maps, as in mmdetection; false for none, as in timm."""
+    """A separate norm on each of these maps, as in mmdetection; false for none, as in timm."""
     head: HeadSpec | None = None
     """The classifier; leave it out for a feature extractor."""
 
@@ -219,13 +219,13 @@ class BackboneSpec(Spec):
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """The stages whose maps the network returns: none where it has a head."""
+        """The stages whose feature maps the network returns; none if it has a head."""
         if self.head is not None:
             return ()
         return tuple(range(len(self.stages))) if self.out_indices is None else self.out_indices
 
     def plan(self) -> tuple[StagePlan, ...]:
-        """The stages with every default filled in, up to the last one whose map is used."""
+        """The stages with all defaults filled in, up to the last one that is used."""
         used = 1 + (max(self.outputs) if self.outputs else len(self.stages) - 1)
         last = max(1, sum(stage.depth for stage in self.stages) - 1)
         plans: list[StagePlan] = []

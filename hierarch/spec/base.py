@@ -1,7 +1,7 @@
-"""What every piece of a spec has in common: frozen, closed to unknown keys, bounded numbers.
+"""The base class of specs, the types of their fields, and helpers for their error messages.
 
-The bounds are far beyond any published network. They are there so that a slip of the keyboard
-or a hostile file ends in a message rather than in an hour of memory allocation.
+Specs are frozen and reject unknown keys. Numbers are bounded, far beyond any published network, so
+that a typo or a hostile file gives an error and does not exhaust the memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _is_odd(value: int) -> int:
 
 
 Kernel = Annotated[int, Strict(), Field(ge=1, le=63), AfterValidator(_is_odd)]
-"""The side of a kernel with a token at its center."""
+"""Side of a kernel with a center; odd."""
 
 
 class Side:
@@ -81,9 +81,9 @@ class Side:
 
 
 def nearest(word: object, known: Iterable[str], *, all_of: Iterable[str] = ()) -> str:
-    """A tail for an error message: the nearest known name, or all of them where none is near.
+    """The end of an error message: the nearest known name, or all names if none is near.
 
-    `all_of` sums the names up where they are too many to list.
+    `all_of`, if given, is listed in place of all names, where these are too many.
     """
     names = sorted(known)
     close = difflib.get_close_matches(str(word)[:80], names, n=1)
@@ -92,7 +92,7 @@ def nearest(word: object, known: Iterable[str], *, all_of: Iterable[str] = ()) -
 
 
 def shown(value: object) -> str:
-    """A value in an error message: short, in one line, whatever it is."""
+    """A value for an error message: at most 60 characters, in one line."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple) and len(value) > 4:
@@ -105,20 +105,20 @@ def shown(value: object) -> str:
 
 
 def fault(title: str, *details: tuple[tuple[str | int, ...], str, object]) -> ValidationError:
-    """A validation error with a place of its own: (path, message, what was found), each."""
+    """A validation error with these details: (path, message, invalid value) each."""
     return ValidationError.from_exception_data(
         title,
         [
             InitErrorDetails(
-                type=PydanticCustomError("spec", "{text}", {"text": text}), loc=loc, input=found
+                type=PydanticCustomError("spec", "{text}", {"text": text}), loc=loc, input=value
             )
-            for loc, text, found in details
+            for loc, text, value in details
         ],
     )
 
 
 class Spec(BaseModel):
-    """A frozen mapping that refuses a key it does not know."""
+    """A frozen mapping that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

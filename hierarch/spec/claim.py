@@ -1,6 +1,6 @@
-"""The claim: what a network costs by the formulas of its parts, at any image size, in integers.
+"""The claim: a network's cost at any image size by the formulas of its parts, in exact integers.
 
-Knows no torch. `hierarch.measure` holds it against what fvcore counts.
+It needs no torch. `hierarch.measure` compares it with fvcore's count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hierarch.spec.backbone import BackboneSpec, StagePlan
 from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 
 PARTS = ("downsampling", "norm", "mixer", "mlp")
-"""What a stage's cost is made of."""
+"""The parts of a stage's cost."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Claim:
 
 
 def claim(spec: BackboneSpec, size: Pair) -> Claim:
-    """What the network costs for one image of `size` pixels, (height, width)."""
+    """The claimed cost for one image of `size` pixels, (height, width)."""
     plan = spec.plan()
     dim, grid = plan[0].in_dim, spec.stem.grid(size)
     stem = spec.stem.macs(dim=dim, size=size)
@@ -65,10 +65,10 @@ def claim(spec: BackboneSpec, size: Pair) -> Claim:
 def _stage(stage: StagePlan, grid: Pair) -> StageClaim:
     dim, parts, padding = stage.dim, dict.fromkeys(PARTS, 0), 0
     if stage.downsample:
-        opening, in_dim = stage.downsample, stage.in_dim
-        parts["downsampling"] = opening.macs(in_dim=in_dim, dim=dim, grid=grid)
-        padding = opening.padding_macs(in_dim=in_dim, dim=dim, grid=grid)
-        grid = opening.grid(grid)
+        downsample, in_dim = stage.downsample, stage.in_dim
+        parts["downsampling"] = downsample.macs(in_dim=in_dim, dim=dim, grid=grid)
+        padding = downsample.padding_macs(in_dim=in_dim, dim=dim, grid=grid)
+        grid = downsample.grid(grid)
     norms = stage.block.norms * stage.depth + (stage.output_norm is not None)
     parts["norm"] = norms * stage.norm.macs(dim=dim, grid=grid)
     parts["mixer"] = sum(mixer.macs(dim=dim, grid=grid) for mixer in stage.mixers)
@@ -85,8 +85,8 @@ def _times(a: Pair, b: Pair) -> Pair:
 def base_size(spec: BackboneSpec) -> Pair:
     """The smallest image at which nothing is padded: patch * 2^(stages-1) * window, for Swin.
 
-    A network without windows pads nothing from its stride on; its nominal size, rounded up to
-    the stride, says more there.
+    A network without windows pads nothing at multiples of its stride, so for it this is its
+    nominal size, rounded up to the stride.
     """
     stride, aligned = spec.stem.stride(), spec.stem.stride()
     windowed = False
@@ -104,20 +104,20 @@ def base_size(spec: BackboneSpec) -> Pair:
 
 
 def growing(spec: BackboneSpec) -> list[str]:
-    """What costs more and more per token as the grid doubles without end, in words; none if linear.
+    """The parts whose cost per token is unbounded as the grid grows, in words; [] if linear.
 
-    Decided from the claim in exact arithmetic: a cost per token that converges (the effect of
-    borders halves with every doubling) keeps its bound from the 30th doubling to the 60th; one
-    that grows, even like a logarithm, does not.
+    Decided from the claim in exact arithmetic, on grids of 2^30 to 2^60 tokens a side: a cost per
+    token that converges (the effect of borders halves with every doubling) is no higher in the
+    second half of these than in the first; one that grows, even like a logarithm, is.
     """
-    found: dict[str, list[str]] = {}
+    unbounded: dict[str, list[str]] = {}
     for stage in spec.plan():
         for mixer in dict.fromkeys(stage.mixers):
             if _unbounded([mixer.macs(dim=stage.dim, grid=grid) for grid in _GRIDS]):
                 cost = f"{mixer.type} costs {mixer.formula}"
-                found.setdefault(cost, []).append(str(stage.index))
-    if found or not _unbounded([claim(spec, grid).macs for grid in _GRIDS]):
-        return [f"{cost} in stage {', '.join(stages)}" for cost, stages in found.items()]
+                unbounded.setdefault(cost, []).append(str(stage.index))
+    if unbounded or not _unbounded([claim(spec, grid).macs for grid in _GRIDS]):
+        return [f"{cost} in stage {', '.join(stages)}" for cost, stages in unbounded.items()]
     return ["a part other than the mixers grows"]
 
 

@@ -1,4 +1,4 @@
-"""The grid that a strided convolution leaves, for the claim and for the modules."""
+"""The output grid of a strided convolution, for claims and modules."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic import Field, Strict
 from hierarch.spec.grid import Pair, ceil_div
 
 Length = Annotated[int, Strict(), Field(ge=1, le=64)]
-"""Of a kernel or a stride, along a side."""
+"""Side of a kernel, or of a stride."""
 Padding = Annotated[int, Strict(), Field(ge=0, le=64)]
 
 
 def reach(n: int, *, kernel_size: int, padding: int) -> int:
-    """How far an axis of `n` has to be padded at its end for the kernel to fit once."""
+    """Padding at the end of an axis of `n` tokens that makes the kernel fit once."""
     return max(0, kernel_size - 2 * padding - n)
 
 
 def strided(grid: Pair, *, kernel_size: int, stride: int, padding: int) -> Pair:
-    """What comes out of a grid: floor((n + 2P - K) / S) + 1 on each axis, and at least 1."""
+    """The output grid: floor((n + 2P - K) / S) + 1 on each axis, and at least 1."""
 
     def side(n: int) -> int:
         return max(1, ceil_div(n + 2 * padding - kernel_size + 1, stride))

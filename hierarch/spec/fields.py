@@ -1,4 +1,4 @@
-"""The fields of a spec class as data: name, type, default, and what each one means."""
+"""The fields of a spec class as data: name, type, default and description."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from hierarch.spec.base import Spec, plain
 
 OWN = {"StageSpec": "stage", "HeadSpec": "head", "AbsolutePositionSpec": "position embedding"}
-"""Classes that are written as a mapping without a `type`, and what a user calls each."""
+"""Names in documentation of classes that are written as a mapping without a `type`."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FieldInfo:
 
     name: str
     type: str
-    """The values it takes, in words: "integer, 1 to 64, or [height, width]"."""
+    """The allowed values, in words: "integer, 1 to 64, or [height, width]"."""
     required: bool
     default: Any
     """Plain data, as in YAML; None if the field is required, or if null is the default."""
@@ -33,8 +33,8 @@ def describe(
 ) -> list[FieldInfo]:
     """Every field of a spec class, in order.
 
-    `properties` is the class's part of `hierarch.schema()`. `quote` is applied to each value that a
-    user could write literally, and may mark it up.
+    `properties` is the class's part of `hierarch.schema()`. `quote` is applied to each literal
+    value, for example to mark it up as code.
     """
     return [
         FieldInfo(
@@ -83,7 +83,7 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
 
 
 def yaml(value: Any) -> str:
-    """Plain data as YAML in one line.
+    """Plain data as one line of YAML.
 
     >>> yaml([True, None, {"type": "gelu"}])
     '[true, null, {type: gelu}]'

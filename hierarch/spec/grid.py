@@ -16,15 +16,17 @@ SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
 
 
 def pair(value: int | Pair) -> Pair:
-    """An integer stands for both axes."""
+    """(n, n) for an integer n, which means both axes; a pair unchanged."""
     return (value, value) if isinstance(value, int) else value
 
 
 def ceil_div(n: int, d: int) -> int:
+    """n / d, rounded up."""
     return (n + d - 1) // d
 
 
 def tokens(grid: Pair) -> int:
+    """Number of tokens of a grid, or of a window."""
     return math.prod(grid)
 
 
@@ -36,11 +38,11 @@ def fit(
     *,
     minimum: Callable[..., Any] = min,
 ) -> tuple[Pair, Pair]:
-    """The window and the shift that a grid is really cut with, by one of the published rules.
+    """The window and the shift on a grid, by one of the published rules for small grids.
 
     `pad` (torchvision): a map smaller than the window is padded to it; an axis that one window
     covers is not shifted. `pad_shift` (mmdetection, detectron2, Hugging Face's SwinBackbone): as
-    `pad`, but shifted even there. `clamp` (timm): the window shrinks to the map, axis by axis,
+    `pad`, but the axis is shifted. `clamp` (timm): the window shrinks to the map, axis by axis,
     and that axis is not shifted. `clamp_both` (Microsoft): once the shorter side is covered, the
     window shrinks to it on both axes and neither is shifted.
     """
@@ -62,5 +64,5 @@ def fit(
 
 
 def slots(window: Pair, grid: Pair) -> int:
-    """Tokens of a grid once it is padded to whole windows."""
+    """Number of tokens of a grid that is padded to whole windows."""
     return math.prod(ceil_div(n, w) * w for n, w in zip(grid, window, strict=True))

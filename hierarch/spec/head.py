@@ -1,4 +1,4 @@
-"""The head: what a network ends in where it classifies."""
+"""The spec of the classifier head."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Activation = Annotated[ActivationSpec, PartOf("activation")]
 
 
 class HeadSpec(Spec):
-    """A norm and the mean over the last grid's tokens, then a classifier."""
+    """A norm, the mean over the tokens of the last grid, and a classifier."""
 
     num_classes: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 1000
-    """Classes; 0 for the mean features themselves, as in timm."""
+    """Number of classes; 0 to return the mean features, as in timm."""
     drop_rate: Rate = 0.0
     """Dropout before the classifier."""
     pool_first: Flag = False
-    """The mean before the norm, as in ConvNeXt and MetaFormer, rather than after it."""
+    """Whether to take the mean before the norm, as ConvNeXt and MetaFormer do, or after it."""
     norm: Norm | None = None
     """The norm; by default the network's."""
     hidden_ratio: Ratio | None = None
-    """Width of a hidden layer before the classifier, over dim, as in MetaFormer; it ends in an
-    activation and a norm. null for none."""
+    """Width of a hidden layer before the classifier, as a multiple of dim, as in MetaFormer; an
+    activation and a norm follow it. null for none."""
     activation: Activation = default("activation", "gelu")
     """The hidden layer's activation."""
 
     def hidden_dim(self, dim: int) -> int | None:
-        """The hidden layer's width, where there is one."""
+        """Width of the hidden layer; None if there is none."""
         return int(dim * self.hidden_ratio) if self.hidden_ratio and self.num_classes else None
 
     def macs(self, *, dim: int, grid: Pair, norm: NormSpec) -> int:
-        """The claim for a last grid; `norm` is the network's."""
+        """The claim for the last stage's grid; `norm` is the network's."""
         norm = self.norm or norm
         total = norm.macs(dim=dim, grid=(1, 1) if self.pool_first else grid)
         if hidden := self.hidden_dim(dim):

@@ -1,4 +1,4 @@
-"""Specs in and out: presets, files, text and mappings."""
+"""Reading and writing specs: presets, files, text and mappings."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ Source = BackboneSpec | str | os.PathLike[str] | Mapping[str, Any]
 def load(source: Source) -> BackboneSpec:
     """Read a spec from a YAML file's path, a preset's name ("swin_tiny"), or a mapping.
 
-    Raises `SpecError`, which names file, line, column and the path into the spec, for whatever
-    is no spec.
+    Raises `SpecError`, with file, line, column and the path into the spec, for an invalid one.
 
     >>> load("swin_tiny").stages[2].depth
     6
@@ -38,12 +37,12 @@ def load(source: Source) -> BackboneSpec:
 
 
 def loads(text: str, *, source: str = "<text>") -> BackboneSpec:
-    """Read a spec from YAML text. `source` is what errors call it. Raises `SpecError`."""
+    """Read a spec from YAML text. `source` is its name in errors. Raises `SpecError`."""
     return validate(parse(text, source=source))
 
 
 def read(source: Source) -> Document:
-    """What `load` validates: plain data, and where it stands in the text."""
+    """The plain data of a source, with line and column of each value, not yet validated."""
     if isinstance(source, BackboneSpec):
         return Document(source.to_data())
     if isinstance(source, Mapping):
@@ -56,7 +55,7 @@ def read(source: Source) -> Document:
 
 
 def find(source: str | os.PathLike[str]) -> Path:
-    """The file of a path or of a preset's name. Raises `SpecError` where there is none."""
+    """The file of a path or of a preset's name. Raises `SpecError` if there is none."""
     name = os.fspath(source)
     if "\0" in name:
         raise SpecError(f"no such file: {name[:80]!r}")
@@ -78,12 +77,12 @@ def find(source: str | os.PathLike[str]) -> Path:
 
 
 def _preset(name: str) -> str | None:
-    """The preset of a name, given with its folder or without."""
+    """The preset with this name, with or without its folder; None if there is none."""
     return next((preset for preset in presets() if name in (preset, preset.split("/")[-1])), None)
 
 
 def presets() -> list[str]:
-    """The names of the specs that come with the library, sorted."""
+    """The names of the specs in the library, sorted."""
     folder = _presets_folder()
     files = folder.rglob("*.yaml")
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
@@ -111,26 +110,26 @@ def _text(path: Path) -> str:
 
 
 def validate(document: Document) -> BackboneSpec:
-    """The spec that a document holds. Raises `SpecError` with the place of every mistake."""
+    """The spec of a document. Raises `SpecError` with the place of every mistake."""
     if not isinstance(document.data, Mapping):
-        found = type(document.data).__name__
+        got = type(document.data).__name__
         line, column = document.place(())
-        message = f"a spec is a mapping with at least `stages`, found {found}"
+        message = f"a spec is a mapping with at least `stages`, found {got}"
         raise SpecError([Problem(message, "", line, column)], source=document.source)
     try:
         return BackboneSpec.model_validate(document.data)
     except ValidationError as error:
         problems = [_problem(details, document) for details in error.errors() if _is_real(details)]
-        # two mixers of one cycle may say the same of their stage's width
+        # two mixers of one cycle may raise the same error for their stage's width
         raise SpecError(list(dict.fromkeys(problems)), source=document.source) from None
 
 
 def _is_real(details: Mapping[str, Any]) -> bool:
-    """pydantic counts only the valid entries of a list, and so calls a list of wrong ones short."""
+    """False for pydantic's "too short" of a list that is only short of valid entries."""
     if details["type"] != "too_short":
         return True
-    found = details["input"]
-    return not isinstance(found, Sized) or len(found) < details["ctx"]["min_length"]
+    entries = details["input"]
+    return not isinstance(entries, Sized) or len(entries) < details["ctx"]["min_length"]
 
 
 _MESSAGES = {
@@ -147,20 +146,20 @@ _MESSAGES = {
 
 
 def _problem(details: Mapping[str, Any], document: Document) -> Problem:
-    """One validation error in words, at its place in the text."""
+    """A validation error as a `Problem`, with its place in the text."""
     data, path = document.data, []
     for key in details["loc"]:
-        if isinstance(data, str):  # a part's name alone stands for a mapping with its type
+        if isinstance(data, str):  # a part's name, short for a mapping with its type
             break
         try:
             data = data[key]
         except (KeyError, IndexError, TypeError):
-            # entry 0 of what is written as one mapping; a key that is missing
+            # a missing key, or entry 0 of a list that is written as a single mapping
             if isinstance(key, int):
                 continue
             data = None
         path.append(key)
-    found = details["input"]
+    value = details["input"]
     message = _MESSAGES.get(
         details["type"], str(details["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     )
@@ -169,8 +168,8 @@ def _problem(details: Mapping[str, Any], document: Document) -> Problem:
     )
     if details["type"] == "missing" and isinstance(data, str):
         message = f"{shown(data)} needs {details['loc'][-1]}; write it as a mapping"
-    elif found is not ... and details["type"] != "missing":
-        message = f"{message}, got {shown(found)}"
+    elif value is not ... and details["type"] != "missing":
+        message = f"{message}, got {shown(value)}"
     place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))
     return Problem(message, written(tuple(path)), *place)
 
@@ -183,7 +182,7 @@ def override(spec: BackboneSpec, fields: Mapping[str, Any]) -> BackboneSpec:
 def dump(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> str:
     """Write a spec as YAML, to a file where a path is given; `load` reads an equal spec from it.
 
-    Defaults are left out. Returns the text.
+    Fields at their default are left out. Returns the text.
 
     >>> loads(dump(load("swin_tiny"))) == load("swin_tiny")
     True
@@ -195,31 +194,33 @@ def dump(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> str:
 
 
 def round_trip() -> YAML:
-    """A reader and writer that keeps comments, order and quotes."""
+    """A YAML reader and writer that keeps comments, order and quotes."""
     yaml = YAML()
-    yaml.width = 10_000  # no line is broken in two
+    yaml.width = 10_000  # lines are not wrapped
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
 
 
 def to_yaml(data: Any) -> str:
-    """YAML text of data, with the comments that it carries."""
+    """Data as YAML text, with the comments of data that `round_trip` read."""
     stream = io.StringIO()
     round_trip().dump(data, stream)
     return stream.getvalue().rstrip("\n") + "\n"
 
 
 def flow(data: Mapping[str, Any]) -> CommentedMap:
-    """Lay a spec out as the presets are: a line for each field, and for each entry of a list."""
-    laid = CommentedMap()
+    """Data in the presets' layout: one line per field, and per entry of a list."""
+    lines = CommentedMap()
     for key, value in data.items():
-        laid[key] = CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
-    return laid
+        lines[key] = (
+            CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
+        )
+    return lines
 
 
 def in_line(value: Any) -> Any:
-    """A mapping or a list in one line, as {a: 1} or [1, 2]; anything else as it is."""
+    """A mapping or a list that is written in one line, {a: 1} or [1, 2]; other values unchanged."""
     if isinstance(value, Mapping):
         mapping = CommentedMap({key: in_line(item) for key, item in value.items()})
         mapping.fa.set_flow_style()

@@ -1,4 +1,4 @@
-"""`--set a.b=c`: values set from the command line in a spec's plain data, before it is read."""
+"""`--set a.b=c`: values that are set in a spec's plain data before it is validated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Assignment = tuple[list[str], Any]
 def parse_assignment(text: str) -> Assignment:
     """`stages.2.depth=18` -> (["stages", "2", "depth"], 18). The value is YAML.
 
-    Raises `SpecError` for what is no assignment.
+    Raises `SpecError` if the text has another form.
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
@@ -30,9 +30,9 @@ def parse_assignment(text: str) -> Assignment:
 
 
 def assign(data: Any, assignments: Iterable[Assignment]) -> None:
-    """Set each value in place. A list takes an index, or the rest of the path for each entry.
+    """Set each value in place. Without an index, it is set in every entry of a list.
 
-    Raises `SpecError` for a path that leads nowhere.
+    Raises `SpecError` for a path that does not exist.
     """
     for keys, value in assignments:
         if isinstance(data, dict) and len(keys) > 1 and keys[0] not in data:
@@ -41,7 +41,7 @@ def assign(data: Any, assignments: Iterable[Assignment]) -> None:
 
 
 def _write_default(data: Any, key: str) -> None:
-    """A part that is left out stands for its default: a field is set in that."""
+    """Write out the default of a part that is left out, so that its fields can be set."""
     if field := BackboneSpec.model_fields.get(key):
         default = field.get_default(call_default_factory=True)
         if isinstance(default, Part):
@@ -68,8 +68,8 @@ def _assign(node: Any, keys: list[str], value: Any, path: str) -> None:
 
 
 def _opened(node: Any, key: Any) -> Any:
-    """What stands at a key: nothing, or a part's name alone, becomes a mapping to set fields in."""
-    held = node[key] if isinstance(node, list) else node.get(key)
-    if held is None or isinstance(held, str):
-        node[key] = held = {} if held is None else {"type": held}
-    return held
+    """The value at a key. A missing one, or a part's name, is replaced by a mapping first."""
+    value = node[key] if isinstance(node, list) else node.get(key)
+    if value is None or isinstance(value, str):
+        node[key] = value = {} if value is None else {"type": value}
+    return value

@@ -1,8 +1,8 @@
-"""The contracts of the parts that a spec is made of: mixer, block, norm, stem, and so on.
+"""The base classes of a spec's parts: mixer, block, norm, activation, stem and downsampling.
 
-A part's spec is its data, its claim, and how its module is built. A claim is the number of
-multiply-adds (MACs) for one image, worked out from the paper's formula in integers; it knows no
-torch. What fvcore counts on the built module must equal it to the unit.
+A part's spec has the fields, the claim, and a method that builds the module. The claim is the
+number of multiply-adds (MACs) for one image by the paper's formula, an exact integer, computed
+without torch. fvcore's count on the built module must equal it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ KINDS = ("mixer", "block", "norm", "activation", "stem", "downsample")
 
 
 class Part(Spec):
-    """A registered piece: what `type` names."""
+    """A part, which `type` names in YAML."""
 
     kind: ClassVar[str]
     formula: ClassVar[str] = ""
-    """The claim in the paper's symbols, for people."""
+    """The claim in the paper's symbols, for display."""
     paper: ClassVar[str] = ""
-    """Authors, year, arXiv id, equation."""
+    """The source: authors, year, arXiv id, equation."""
 
     type: str
-    """Which part this is."""
+    """Name of the part."""
 
     def to_data(self) -> Any:
         data = super().to_data()
@@ -40,35 +40,35 @@ class Part(Spec):
 
 
 class MixerSpec(Part):
-    """What mixes tokens, and nothing else: (B, H, W, C) to the same shape, for any H and W.
+    """A token mixer: (B, H, W, C) to the same shape, for any H and W.
 
-    Norm, residual, drop path, layer scale and MLP are the block's. Subclass it, give it fields,
-    a claim and a module, and put `@register` on it.
+    It only mixes tokens: norm, residual, drop path, layer scale and MLP belong to the block. To add
+    one, subclass this with fields, `macs` and `build`, and decorate the class with `@register`.
     """
 
     kind: ClassVar[str] = "mixer"
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
     """Names of the module's parameters that an optimizer should not decay."""
     one_of: ClassVar[frozenset[str]] = frozenset()
-    """Fields of which exactly one is to be given."""
+    """Fields of which exactly one has to be given."""
 
     def check(self, *, dim: int) -> None:
-        """Raise `ValueError` if the mixer cannot work at this width."""
+        """Raise `ValueError` if the mixer does not support this width."""
 
     @abstractmethod
     def macs(self, *, dim: int, grid: Pair) -> int:
         """The claim: MACs for one image of `grid` tokens, padding included.
 
-        A closed formula: whether a mixer is linear is decided by asking it for grids of up to
-        2^60 tokens a side.
+        It has to be a closed formula: the verdict on linearity evaluates it for grids of up to 2^60
+        tokens a side.
         """
 
     def padding_macs(self, *, dim: int, grid: Pair) -> int:
-        """How many of `macs` are spent on padding."""
+        """The part of `macs` that is spent on padding."""
         return 0
 
     def tile(self) -> Pair:
-        """The mixer pads no grid whose height and width are multiples of this."""
+        """(height, width): a grid whose sides are multiples of these is not padded."""
         return (1, 1)
 
     @abstractmethod
@@ -77,20 +77,20 @@ class MixerSpec(Part):
 
     @classmethod
     def defaults(cls, dims: Sequence[int]) -> dict[str, Any]:
-        """A value for one of `one_of` that suits these widths; a swap fills it in."""
+        """A value for one of `one_of` that fits these widths; `swap` uses it if none is given."""
         return {}
 
 
 class BlockSpec(Part):
-    """How a block joins its mixer, its MLP and its norms: (B, H, W, C) to the same shape.
+    """A block of mixer, MLP and norms: (B, H, W, C) to the same shape.
 
-    Its module calls them `mixer`, `mlp`, and `norm`, or `norm1` and `norm2`: that is how their
-    costs are told apart.
+    Its module has to name them `mixer`, `mlp`, and `norm`, or `norm1` and `norm2`, since the count
+    assigns costs to parts by these names.
     """
 
     kind: ClassVar[str] = "block"
     norms: ClassVar[int]
-    """How many norms of the stage's kind a block has."""
+    """Number of norms in a block."""
 
     @abstractmethod
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
@@ -98,10 +98,10 @@ class BlockSpec(Part):
 
 
 class ActivationSpec(Part):
-    """A function of each number alone, (...) to the same shape; free by fvcore's convention."""
+    """An element-wise function, (...) to the same shape; free by fvcore's convention."""
 
     kind: ClassVar[str] = "activation"
-    formula: ClassVar[str] = "0: what works number by number is not counted"
+    formula: ClassVar[str] = "0: element-wise, which is free by fvcore's convention"
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -113,7 +113,7 @@ class NormSpec(Part):
 
     kind: ClassVar[str] = "norm"
     per_token: ClassVar[bool] = False
-    """Whether each token is normed alone, whatever the others are."""
+    """Whether each token is normalized by itself, independently of the others."""
 
     @abstractmethod
     def macs(self, *, dim: int, grid: Pair) -> int:
@@ -121,11 +121,11 @@ class NormSpec(Part):
 
     @abstractmethod
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
-        """The module. What it multiplies each channel by starts at `init`."""
+        """The module, whose scale per channel starts at `init`."""
 
 
 class StemSpec(Part):
-    """What turns an image into the first grid of tokens: (B, C, H, W) to (B, h, w, dim)."""
+    """A stem, from an image to tokens: (B, C, H, W) to (B, h, w, dim)."""
 
     kind: ClassVar[str] = "stem"
 
@@ -137,7 +137,7 @@ class StemSpec(Part):
 
     @abstractmethod
     def grid(self, size: Pair) -> Pair:
-        """Tokens of an image of `size` pixels."""
+        """The grid of tokens of an image of `size` pixels."""
 
     @abstractmethod
     def macs(self, *, dim: int, size: Pair) -> int:
@@ -145,7 +145,7 @@ class StemSpec(Part):
 
     @abstractmethod
     def padding_macs(self, *, dim: int, size: Pair) -> int:
-        """How many of `macs` are spent on padding."""
+        """The part of `macs` that is spent on padding."""
 
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
@@ -153,25 +153,25 @@ class StemSpec(Part):
 
 
 class DownsampleSpec(Part):
-    """What opens a stage: (B, H, W, in_dim) to (B, h, w, dim)."""
+    """A downsampling, at the start of a stage: (B, H, W, in_dim) to (B, h, w, dim)."""
 
     kind: ClassVar[str] = "downsample"
 
     @abstractmethod
     def stride(self) -> Pair:
-        """Tokens in per token out."""
+        """Input tokens per output token, along each axis."""
 
     @abstractmethod
     def grid(self, grid: Pair) -> Pair:
-        """Tokens that come out of a grid."""
+        """The output grid of an input grid."""
 
     @abstractmethod
     def macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
-        """The claim, for the grid that comes in."""
+        """The claim; `grid` is the input grid."""
 
     @abstractmethod
     def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
-        """How many of `macs` are spent on padding."""
+        """The part of `macs` that is spent on padding."""
 
     @abstractmethod
     def build(self, in_dim: int, dim: int) -> nn.Module:

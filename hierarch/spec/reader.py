@@ -1,8 +1,8 @@
-"""YAML text to plain data, and where each piece of it stands.
+"""From YAML text to plain data, with line and column of each value.
 
-No object is ever constructed from a tag: the text is parsed to a graph of nodes, and the nodes
-become mappings, lists and scalars here. Size, depth and number of nodes (aliases followed) are
-bounded, so that no text takes long or grows.
+Tags never construct objects: the text is parsed to a graph of nodes, from which mappings, lists and
+scalars are made here. Size, depth and number of nodes (with aliases expanded) are bounded, so that
+parsing takes bounded time and memory.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
 
 @dataclass
 class Document:
-    """What a text says, and where each value of it, and each key of a mapping, stands."""
+    """The plain data of a text, and line and column of each value and key."""
 
     data: Any
     places: dict[Path, Place] = field(default_factory=dict)
     source: str = ""
 
     def place(self, path: Path) -> Place:
-        """Where a path stands, or the nearest thing around it; (0, 0) where there is no text."""
+        """Line and column of a path, or of its nearest parent; (0, 0) if there is no text."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, (0, 0))
@@ -83,7 +83,7 @@ def _explain(error: MarkedYAMLError) -> str:
 
 
 class _Reader:
-    """Turns nodes into data, one call per node as it is reached through keys and aliases."""
+    """Converts nodes to data, recursively; a node with aliases is read once per alias."""
 
     def __init__(self, yaml: YAML, document: Document) -> None:
         self.yaml = yaml
@@ -110,8 +110,8 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise self.error(key_node, path, "a key should be a plain name")
-            self.scalar(key_node, path)  # refuses tags and merge keys
-            key: str = key_node.value  # every key of a spec is a name: 1 and null are, too
+            self.scalar(key_node, path)  # rejects tags and merge keys
+            key: str = key_node.value  # keys are names: 1 and null are strings here
             line, column = _place(key_node)
             here = (*path, key)
             if key in seen:
@@ -143,11 +143,11 @@ class _Reader:
 
 
 KEY = "\0key"
-"""Ends the path of a key itself, as against its value."""
+"""Last element of the path of a key, as opposed to that of its value."""
 
 
 def written(path: Path) -> str:
-    """A path for a message: stages[2].mixer[0].window_size."""
+    """A path as text: stages[2].mixer[0].window_size."""
     keys = (f"[{key}]" if isinstance(key, int) else f".{key[:80]}" for key in path)
     return "".join(keys).removeprefix(".")
 

@@ -1,8 +1,8 @@
-"""Where the name after `type:` is looked up.
+"""The registry of parts, by kind and name (`type` in YAML).
 
-A built-in part is one file whose name is the part's: `mixers/window_attention.py`. It is imported
-when it is first asked for. Another package's part is found by its entry point, or by having been
-imported, since `@register` adds it. Nothing here knows any part by name.
+A built-in part is one file with the part's name, `mixers/window_attention.py`, which is imported
+when the part is first used. A part of another package is found by its entry point, or is registered
+when its module is imported. No part's name is listed here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _registered: dict[str, dict[str, type[Part]]] = {}
 
 
 def register(cls: type[AnyPart]) -> type[AnyPart]:
-    """Class decorator: makes a part's spec known under its `type`.
+    """Class decorator: registers a part's spec under its `type`.
 
-    Raises `TypeError` for a class without a `type`, and for a name that is taken.
+    Raises `TypeError` for a class without a `type`, and for a registered name.
     """
     name = cls.model_fields["type"].default
     if not isinstance(name, str):
@@ -51,8 +51,8 @@ def names(kind: str) -> list[str]:
 def get(kind: str, name: str) -> type[Part]:
     """The spec class of a part.
 
-    Raises `KeyError`, with the nearest name, where there is none, and `SpecError` for a package
-    whose part cannot be loaded.
+    Raises `KeyError`, with the nearest name, if there is none, and `SpecError` if another package's
+    entry point cannot be loaded.
     """
     if name not in _registered.get(kind, {}):
         if name in _builtin(kind):
@@ -86,7 +86,7 @@ PLACEHOLDER = "x-hierarch-part"
 
 
 class PartOf:
-    """Annotation of a field that holds any registered part of one kind.
+    """Annotation of a field whose value is a registered part of one kind.
 
     The field is written as a mapping with a `type`, or as the type's name alone.
     """
@@ -121,10 +121,10 @@ class PartOf:
     def __get_pydantic_json_schema__(
         self, _: CoreSchema, __: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        # `hierarch.spec.schema` puts the registered parts in place of this
+        # `hierarch.spec.schema` replaces this by the registered parts
         return {PLACEHOLDER: self.kind}
 
 
 def default(kind: str, name: str) -> Any:
-    """The default of a field that holds a part: the part's spec with its own defaults."""
+    """The default of a field whose value is a part: that part with its own defaults."""
     return Field(default_factory=lambda: PartOf(kind).resolve(name))

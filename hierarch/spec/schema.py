@@ -1,4 +1,4 @@
-"""The JSON Schema of a spec: completion and hover text in an editor, for every registered part."""
+"""The JSON Schema of specs, for completion and hover text in editors, with all registered parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hierarch.spec.registry import PLACEHOLDER, get, names
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part in it."""
+    """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part."""
     root = BackboneSpec.model_json_schema(schema_generator=_Generator)
     definitions = root.pop("$defs")
     for kind in KINDS:
@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Requires `type` of a part, since without it a mapping says nothing."""
+    """Makes `type` required in the mapping of a part."""
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         generated = super().model_schema(schema)
@@ -43,7 +43,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _with_parts(node: Any) -> Any:
-    """The schema with a reference for each field that holds a part, and without noise."""
+    """The schema with a reference in each field whose value is a part, and without titles."""
     if isinstance(node, list):
         return [_with_parts(item) for item in node]
     if not isinstance(node, dict):
@@ -53,6 +53,6 @@ def _with_parts(node: Any) -> Any:
     return reference | {
         key: _with_parts(value)
         for key, value in node.items()
-        # pydantic makes a title of each field's name
+        # pydantic's titles repeat the fields' names
         if key != PLACEHOLDER and not (key == "title" and isinstance(value, str))
     }

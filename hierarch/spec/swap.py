@@ -1,4 +1,4 @@
-"""Swapping the token mixer of some stages, or of all of them."""
+"""Replacing the token mixer of some stages, or of all."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Mixer = str | Mapping[str, Any] | MixerSpec
 
 
 def swap(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> BackboneSpec:
-    """The spec with another token mixer in some stages (from 0), or in all.
+    """The spec with another token mixer in some stages (numbered from 0), or in all.
 
-    Fields that both mixers have (window_size, shift_size, head_dim, ...) keep their values, the
-    rest takes its defaults; `mixer` may be a name, or a mapping that sets fields as well. A cycle
-    stays a cycle where its entries still differ. Raises `SpecError` for an unknown mixer, a stage
-    that is not there, and a mixer that does not fit the widths.
+    `mixer` is a name, or a mapping with fields. Fields that both mixers have (window_size,
+    shift_size, head_dim, ...) keep their values, and others have their defaults. A cycle becomes a
+    single entry if its new entries are equal. Raises `SpecError` for an unknown mixer or stage, and
+    for a mixer that does not support the widths.
 
     >>> swap("swin_tiny", "window_mlp", stages=[0]).stages[0].mixer[1].shift_size
     3
@@ -36,28 +36,28 @@ Origin = Literal["given", "carried over", "at its default", "dropped"]
 
 @dataclass(frozen=True)
 class FieldChange:
-    """Where a field got its values from, or that the new mixer does not have it."""
+    """The origin of a field's values in the new mixer, or that it was dropped."""
 
     field: str
     origin: Origin
     values: tuple[Any, ...]
-    """Plain data: each distinct value over the entries that were swapped."""
+    """The distinct values in the swapped entries, as plain data."""
 
 
 @dataclass(frozen=True)
 class Swap:
-    """A swapped spec, and where the fields of its new mixers come from."""
+    """A swapped spec, and the origin of the fields of its new mixers."""
 
     spec: BackboneSpec
     places: tuple[int | None, ...]
-    """The stages that have a new cycle of their own; None stands for the top level."""
+    """The stages with a new cycle; None means the top level."""
     changes: tuple[FieldChange, ...]
     joined: int = 0
-    """Length of the cycle that became a single entry, since its entries are now equal; else 0."""
+    """Length of a cycle that became a single entry, since its entries are equal; else 0."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The changes in words, one line per origin."""
+        """The changes as text, one line per origin."""
         lines: dict[str, list[str]] = {origin: [] for origin in get_args(Origin)}
         for change in self.changes:
             values = " / ".join(map(yaml, change.values))
@@ -69,7 +69,7 @@ class Swap:
 
 
 def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> Swap:
-    """Swap the token mixer as `swap` does, and also return where each field's value comes from."""
+    """`swap`, with the origin of each field's value."""
     spec = load(source)
     last = len(spec.stages) - 1
     if stages is not None and not all(0 <= stage <= last for stage in stages):
@@ -96,7 +96,7 @@ def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -
 
 
 def _target(mixer: Mixer) -> tuple[type[Part], dict[str, Any]]:
-    """The spec class of the new mixer, and the fields that were given with it."""
+    """The spec class of the new mixer, and its given fields."""
     if isinstance(mixer, MixerSpec):
         fields = sorted(mixer.model_fields_set - {"type"})
         return type(mixer), {name: getattr(mixer, name) for name in fields}
@@ -113,7 +113,7 @@ def _target(mixer: Mixer) -> tuple[type[Part], dict[str, Any]]:
 def _cycles(
     spec: BackboneSpec, stages: Sequence[int] | None
 ) -> dict[int | None, tuple[MixerSpec, ...]]:
-    """What is to be swapped, and where it stands: the top level only if every stage is swapped."""
+    """The cycles to swap, by stage; None is the top level, only if all stages are swapped."""
     cycles: dict[int | None, tuple[MixerSpec, ...]] = {}
     if stages is None and spec.mixer:
         cycles[None] = spec.mixer
@@ -127,16 +127,16 @@ def _cycles(
 
 @dataclass
 class _Carrying:
-    """Carries fields over to a new type of mixer, and records where each value comes from."""
+    """Carries fields over to a new type of mixer, and records each value's origin."""
 
     cls: type[Part]
     given: dict[str, Any]
     values: dict[tuple[Origin, str], list[Any]] = field(default_factory=dict)
-    """Distinct plain values, by origin and field."""
+    """The distinct values as plain data, by origin and field."""
     joined: int = 0
 
     def entry(self, old: MixerSpec, dims: Sequence[int]) -> dict[str, Any]:
-        """The new mixer's fields, from those of the one it replaces."""
+        """The new mixer as plain data, with the fields that it shares with the old one."""
         assert issubclass(self.cls, MixerSpec)
         declared = {
             k: None if f.is_required() else f.get_default(call_default_factory=True)

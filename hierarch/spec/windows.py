@@ -1,4 +1,4 @@
-"""The fields of every mixer that has heads, and of every mixer that works in windows."""
+"""Base classes with the fields of mixers with heads, and of mixers in windows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierarch.spec.parts import MixerSpec
 
 
 class HeadedSpec(MixerSpec):
-    """A mixer with heads: groups of channels that mix tokens each in its own way."""
+    """A mixer with heads: groups of channels, each of which mixes tokens with its own weights."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["head_dim"]}, {"required": ["num_heads"]}]}
@@ -22,20 +22,21 @@ class HeadedSpec(MixerSpec):
     one_of: ClassVar[frozenset[str]] = frozenset({"head_dim", "num_heads"})
 
     head_dim: Annotated[int, Strict(), Field(ge=1, le=16_384)] | None = None
-    """Channels per head; give this or num_heads. One value fits stages of every width."""
+    """Channels per head; give this or num_heads. One value fits stages of any width."""
     num_heads: Annotated[int, Strict(), Field(ge=1, le=16_384)] | None = None
-    """Heads; give this or head_dim."""
+    """Number of heads; give this or head_dim."""
 
     @model_validator(mode="after")
     def _head_dim_or_num_heads(self) -> Self:
         if (self.head_dim is None) == (self.num_heads is None):
-            found = "neither" if self.head_dim is None else "both"
+            given = "neither" if self.head_dim is None else "both"
             raise fault(
-                type(self).__name__, ((), f"give head_dim or num_heads; {found} given", ...)
+                type(self).__name__, ((), f"give head_dim or num_heads; {given} given", ...)
             )
         return self
 
     def heads(self, dim: int) -> int:
+        """Number of heads at a width."""
         return self.num_heads or dim // (self.head_dim or dim)
 
     def check(self, *, dim: int) -> None:
@@ -51,18 +52,19 @@ class HeadedSpec(MixerSpec):
 
 
 class WindowedSpec(HeadedSpec):
-    """A mixer that works in windows, shifted or not."""
+    """A mixer in windows, shifted or not."""
 
     window_size: Annotated[int | Pair, Side(1, 64)] = 7
     """Tokens along a side of a window, or [height, width]."""
     shift_size: Annotated[int | Pair, Side(0, 63)] = 0
-    """Tokens by which the windows are moved up and left; published: half the window, rounded
-    down, in every second block."""
+    """Tokens by which the windows are shifted, or [height, width]; as published, half the window,
+    rounded down, in every second block."""
     small_map: SmallMap = "pad"
-    """What happens to a map that is smaller than the window. pad, as torchvision: it is padded,
-    and an axis that one window covers is not shifted. pad_shift, as mmdetection: padded, and
-    shifted even so. clamp, as timm: the window shrinks to the map on that axis. clamp_both, as
-    Microsoft: the window shrinks to the shorter side on both axes, without a shift."""
+    """The rule for a map that is smaller than the window. pad, as in torchvision: it is padded, and
+    an axis that one window covers is not shifted. pad_shift, as in mmdetection: it is padded, and
+    shifted. clamp, as in timm: the window shrinks to the map on that axis, without a shift.
+    clamp_both, as in Microsoft's code: the window shrinks to the shorter side on both axes, without
+    a shift."""
 
     @model_validator(mode="after")
     def _shift_is_smaller_than_window(self) -> Self:

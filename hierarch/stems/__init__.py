@@ -1,1 +1,1 @@
-"""What turns an image into tokens, one file each. The file's name is the part's name."""
+"""Stems, from an image to tokens, one file each. The file's name is the part's name."""

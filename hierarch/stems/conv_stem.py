@@ -22,10 +22,10 @@ from hierarch.spec.registry import PartOf, register
 class ConvStemSpec(StemSpec):
     """A convolution whose kernel is larger than its stride, and a norm.
 
-    A rest of the image that the kernel does not reach is left out, as in PyTorch's convolution.
+    Remaining pixels that the kernel does not reach are ignored, as in PyTorch's convolution.
     """
 
-    formula: ClassVar[str] = "K²·in_chans·NC, and the norm's"
+    formula: ClassVar[str] = "K²·in_chans·NC + the norm's"
     paper: ClassVar[str] = "Yu et al. 2021, arXiv:2111.11418, section 3"
 
     type: Literal["conv_stem"] = "conv_stem"

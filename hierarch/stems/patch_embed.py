@@ -1,4 +1,4 @@
-"""Patch embedding: a convolution as large as its stride (Swin Transformer, section 3.1)."""
+"""Patch embedding: a convolution whose kernel is its stride (Swin Transformer, section 3.1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hierarch.spec.registry import PartOf, register
 class PatchEmbedSpec(StemSpec):
     """Cuts the image into patches and projects each one to the first stage's width."""
 
-    formula: ClassVar[str] = "P²·in_chans·NC, and the norm's"
+    formula: ClassVar[str] = "P²·in_chans·NC + the norm's"
     paper: ClassVar[str] = "Liu et al. 2021, arXiv:2103.14030, section 3.1"
 
     type: Literal["patch_embed"] = "patch_embed"
@@ -58,7 +58,7 @@ class PatchEmbedSpec(StemSpec):
 
 class PatchEmbed(ByRows):
     """(B, in_chans, H, W) -> (B, ceil(H / P), ceil(W / P), dim): a linear layer over each patch,
-    which is a convolution as large as its stride."""
+    written as a convolution whose kernel is its stride."""
 
     def __init__(self, in_chans: int, dim: int, *, patch_size: Pair, norm: nn.Module) -> None:
         super().__init__()
