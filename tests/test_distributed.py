@@ -67,6 +67,11 @@ WAYS = {
 }
 
 
+OF_FSDP2 = [way for way in WAYS if way.startswith("FSDP2")]
+NOT_HERE = OF_FSDP2 if torch.__version__ < "2.7" else []
+"""torch 2.6 asks a CPU for a GPU's streams there."""
+
+
 def loss_of(outputs):
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return sum(out.square().flatten(1).mean(1).sum() for out in outputs)
@@ -111,7 +116,8 @@ def work(rank, folder):
     )
     images = IMAGES.chunk(PROCESSES)[rank]
     found = {}
-    for way, (make, fields, checkpoints) in WAYS.items():
+    for way in [way for way in WAYS if way not in NOT_HERE]:
+        make, fields, checkpoints = WAYS[way]
         for mixer in MIXERS:
             model = network(mixer, fields, checkpoints=checkpoints)
             found[way, mixer] = step(make(model), images, len(IMAGES))
@@ -130,6 +136,8 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("mixer", MIXERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_compute_what_one_does(found, way, mixer, disabled):
+    if way in NOT_HERE:
+        pytest.skip("torch 2.6 has no FSDP2 on a CPU")
     with engine.disabled() if disabled else contextlib.nullcontext():
         wanted = step(network(mixer, WAYS[way][1]), IMAGES, len(IMAGES))
     parts = [of_process[way, mixer] for of_process in found]
