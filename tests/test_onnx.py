@@ -176,8 +176,8 @@ STAGES_OF = {
     "poolformer_s12": 2,
     "vit_tiny_patch16": 1,
 }
-"""How many the new exporter is given: it takes seconds a block. CAFormer's third stage is its first of
-attention; those before are ConvFormer's."""
+"""How many the new exporter is given, which takes seconds a block. CAFormer's third stage is its
+first of attention; those before are ConvFormer's."""
 
 
 @newer_compiler
