@@ -21,6 +21,26 @@ def _is_swin(names: Collection[str]) -> bool:
     return "patch_embed.proj.weight" in names and (at_the_start or "head.fc.weight" in names)
 
 
+# before Swin's, whose rows have a name for each weight of a ViT as well
+register_layout(
+    Layout(
+        "timm",
+        "vit",
+        [
+            row("stem.proj.*", "patch_embed.proj.*"),
+            row("position_embedding.table", "pos_embed", FLAT_GRID),
+            row(f"{_ONE_STAGE}.mixer.qkv.*", f"{_FLAT}.attn.qkv.*"),
+            row(f"{_ONE_STAGE}.mixer.proj.*", f"{_FLAT}.attn.proj.*"),
+            row(f"{_ONE_STAGE}.layer_scale1.gamma", f"{_FLAT}.ls1.gamma"),
+            row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
+            *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
+            row("norm.*", "norm.*"),
+            *rows("head.fc", "head", *LINEAR),
+        ],
+        lambda names: "pos_embed" in names and "blocks.0.attn.qkv.weight" in names,
+    )
+)
+
 register_layout(
     Layout(
         "timm",
@@ -99,25 +119,6 @@ register_layout(
             row("head.fc.*", "head.fc.*"),
         ],
         lambda names: "stem.0.weight" in names and "stages.0.blocks.0.conv_dw.weight" in names,
-    )
-)
-
-register_layout(
-    Layout(
-        "timm",
-        "vit",
-        [
-            row("stem.proj.*", "patch_embed.proj.*"),
-            row("position_embedding.table", "pos_embed", FLAT_GRID),
-            row(f"{_ONE_STAGE}.mixer.qkv.*", f"{_FLAT}.attn.qkv.*"),
-            row(f"{_ONE_STAGE}.mixer.proj.*", f"{_FLAT}.attn.proj.*"),
-            row(f"{_ONE_STAGE}.layer_scale1.gamma", f"{_FLAT}.ls1.gamma"),
-            row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
-            *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
-            row("norm.*", "norm.*"),
-            *rows("head.fc", "head", *LINEAR),
-        ],
-        lambda names: "pos_embed" in names and "blocks.0.attn.qkv.weight" in names,
     )
 )
 
