@@ -20,7 +20,7 @@ from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
 from hierarch.spec.load import dump, loads, validate
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.parts import MixerSpec, built_params
 from hierarch.spec.reader import Document
 
 
@@ -32,11 +32,12 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
     """Hold a mixer against the contract, at one width.
 
     It keeps its shape on odd grids; its claim equals fvcore's count on several grids, to the
-    unit; every parameter gets a gradient; it is deterministic in eval mode; images of a batch do
-    not mix; it runs in bfloat16 and float64; its spec survives YAML and its weights a state
-    dict. If it mixes in windows, its cut holds each token once, and its windows are independent.
-    Inside a block it computes the same in each way that the block may be run. Raises
-    `ConformanceError` at the first check that fails, `SpecError` for no mixer.
+    unit, and its claim of parameters is what its module has; every parameter gets a gradient; it is
+    deterministic in eval mode; images of a batch do not mix; it runs in bfloat16 and float64; its
+    spec survives YAML and its weights a state dict. If it mixes in windows, its cut holds each
+    token once, and its windows are independent. Inside a block it computes the same in each way
+    that the block may be run. Raises `ConformanceError` at the first check that fails, `SpecError`
+    for no mixer.
     """
     network = validate(
         Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
@@ -84,7 +85,7 @@ def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """`macs` is what fvcore counts, in integers, on every grid."""
+    """`macs` is what fvcore counts, in integers, on every grid; `params` is what there is."""
     dim = network.stages[0].dim
     with torch.device("meta"):
         door = _Door(mixer.build(dim)).eval()
@@ -98,6 +99,9 @@ def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
         padding = mixer.padding_macs(dim=dim, grid=grid)
         if type(padding) is not int or not 0 <= padding <= claimed:
             raise ConformanceError(f"calls {padding!r} of its {claimed} MACs padding on {grid}")
+    held, parameters = built_params(door), mixer.params(dim=dim)
+    if type(parameters) is not int or parameters != held:
+        raise ConformanceError(f"claims {parameters!r} parameters, and its module has {held}")
 
 
 class _Door(nn.Module):

@@ -19,5 +19,8 @@ class GeluSpec(ActivationSpec):
     type: Literal["gelu"] = "gelu"
     """GELU, exact, Swin's and ViT's."""
 
+    def params(self) -> int:
+        return 0
+
     def build(self) -> nn.Module:
         return nn.GELU()
