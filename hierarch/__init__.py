@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hierarch.spec.parts import MixerSpec as MixerSpec
     from hierarch.spec.registry import register as register
     from hierarch.spec.schema import schema as schema
-    from hierarch.spec.swap import swap as swap
+    from hierarch.swapping import swap as swap
     from hierarch.weights.convert import convert_weights as convert_weights
     from hierarch.weights.export import export_weights as export_weights
     from hierarch.weights.infer import from_checkpoint as from_checkpoint
@@ -74,7 +74,7 @@ _HOME = {
     "presets": "hierarch.spec.load",
     "register": "hierarch.spec.registry",
     "schema": "hierarch.spec.schema",
-    "swap": "hierarch.spec.swap",
+    "swap": "hierarch.swapping",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]
