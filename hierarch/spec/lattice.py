@@ -9,6 +9,7 @@ alike.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -45,7 +46,10 @@ class Axis:
 
     def nearest(self, wanted: float, count: int = 1) -> tuple[float, ...]:
         """The `count` values nearest to one, by their ratio to it; rising."""
-        return tuple(sorted(sorted(self.values, key=lambda v: abs(math.log(v / wanted)))[:count]))
+        place = bisect(self.values, wanted)
+        beside = self.values[max(0, place - count) : place + count]
+        by_ratio = sorted(beside, key=lambda value: abs(math.log(value / wanted)))
+        return tuple(sorted(by_ratio[:count]))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hierarch.spec.lattice import REACH, Freedom, Lattice, Point, lattices, rati
 
 TOLERANCE = 0.01
 """How far from a budget is as good as on it."""
-POINTS = 20_000
+POINTS = 8_000
 """Points of a lattice that are looked at around the crossing, at most."""
 FIRST = 400
 """Of these, points at which only the first kind of number moves."""
