@@ -3,7 +3,8 @@
     spec   = hierarch.load("swin_tiny")
     model  = hierarch.build(spec)
     report = hierarch.measure(spec, sizes=[224, 448])
-    other  = hierarch.swap(spec, "window_mlp")
+    other  = hierarch.swap(spec, "window_mlp", match="macs")
+    table  = hierarch.compare([spec, other])
     timed  = hierarch.benchmark([spec], vs=["torchvision:swin_t"])
 
 Names are imported when they are first used, so that `import hierarch` does not import torch.
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hierarch.bench import benchmark as benchmark
     from hierarch.building import Backbone as Backbone
     from hierarch.building import build as build
+    from hierarch.comparing import compare as compare
     from hierarch.complexity import count_rule as count_rule
     from hierarch.complexity import measure as measure
     from hierarch.complexity import measure_peer as measure_peer
@@ -60,6 +62,7 @@ _HOME = {
     "WeightsError": "hierarch.errors",
     "benchmark": "hierarch.bench",
     "build": "hierarch.building",
+    "compare": "hierarch.comparing",
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",

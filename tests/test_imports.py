@@ -17,7 +17,9 @@ def names(*words: str) -> set[str]:
 
 PARTS = names("mixers", "blocks", "norms", "activations", "stems", "downsamples")
 NETWORK = names("nn") | PARTS
-ABOVE = names("building", "complexity", "cli", "weights", "testing", "bench")
+ABOVE = names(
+    *("building", "complexity", "cli", "weights", "testing", "bench", "swapping", "comparing")
+)
 NEVER = {
     "hierarch.spec": {"torch", "einops", "hierarch.engine", "hierarch.report", *NETWORK, *ABOVE},
     **{part: {"hierarch.engine", "hierarch.report", *ABOVE} for part in sorted(NETWORK)},
@@ -25,8 +27,10 @@ NEVER = {
     "hierarch.files": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
     "hierarch.engine": ABOVE,
     "hierarch.building": ABOVE - names("building"),
-    "hierarch.complexity": names("cli", "weights", "testing", "bench"),
-    "hierarch.bench": names("cli", "weights", "testing"),
+    "hierarch.complexity": names("cli", "weights", "testing", "bench", "swapping", "comparing"),
+    "hierarch.bench": names("cli", "weights", "testing", "swapping", "comparing"),
+    "hierarch.swapping": names("cli", "weights", "testing", "complexity", "comparing"),
+    "hierarch.comparing": names("cli", "weights", "testing", "swapping"),
     "hierarch.weights": names("cli", "complexity", "bench"),
     "hierarch.report": {"torch", "hierarch.engine", *NETWORK, *ABOVE},
 }
@@ -115,6 +119,9 @@ def test_every_folder_is_looked_at():
         ("engine/new.py", "from hierarch.building import build", "hierarch.building.build"),
         ("bench/timing.py", "from rich.table import Table", "rich.table"),
         ("bench/timing.py", "import hierarch.cli", "hierarch.cli"),
+        ("bench/latency.py", "from hierarch.swapping import swap", "hierarch.swapping.swap"),
+        ("swapping.py", "import hierarch.complexity", "hierarch.complexity"),
+        ("comparing.py", "from hierarch.cli import common", "hierarch.cli.common"),
         ("bench/timing.py", "import onnxruntime", "onnxruntime"),
         ("weights/load.py", "from ruamel.yaml import YAML", "ruamel.yaml"),
     ],

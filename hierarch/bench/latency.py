@@ -34,7 +34,7 @@ def match_latency(
     *,
     stages: Sequence[int],
     move: Sequence[Freedom] = ("widths",),
-    rounds: int = ROUNDS,
+    rounds: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
     advance: Callable[[int, int], object] | None = None,
 ) -> Match:
@@ -61,7 +61,7 @@ def match_latency(
         report = benchmark(
             [reference, *new],
             sizes=[size],
-            rounds=rounds,
+            rounds=rounds or ROUNDS,
             memory=False,
             gemm_side=0,
             clock=clock,

@@ -26,6 +26,7 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
 
 
 def _print_version(wanted: bool) -> None:

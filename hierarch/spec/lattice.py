@@ -131,7 +131,7 @@ class Lattice:
             in_dim=in_dim,
             dim=dim,
             mixers=tuple(cycle[i % len(cycle)] for i in range(depth)),
-            hidden_dim=int(dim * ratio(self.spec, index) * factor),
+            hidden_dim=int(dim * (ratio(self.spec, index) * factor)),
         )
 
 
@@ -143,7 +143,7 @@ def lattices(
     common = math.gcd(*(stage.dim for stage in moved))
     before = None
     for multiple in (m for m in MULTIPLES if common % m == 0):
-        axes = tuple(axis for kind in move for axis in _axes(spec, moved, kind, multiple))
+        axes = _axes(spec, moved, move, multiple)
         if axes != before:
             yield Lattice(spec, budget, tuple(stage.index for stage in moved), axes)
         before = axes
@@ -160,18 +160,19 @@ def mixers(spec: BackboneSpec, stage: int) -> tuple[MixerSpec, ...]:
 
 
 def _axes(
-    spec: BackboneSpec, moved: Sequence[StagePlan], kind: Freedom, multiple: int
-) -> Iterator[Axis]:
-    match kind:
-        case "widths":
-            for stage in moved:
-                yield Axis(kind, stage.index, stage.dim, _widths(spec, stage, multiple))
-        case "depths":
-            room = (MAX_BLOCKS - sum(stage.depth for stage in spec.stages)) // len(moved)
-            for stage in moved:
-                yield Axis(kind, stage.index, stage.depth, _depths(spec, stage, room))
-        case "ratio":
-            yield Axis(kind, None, 1, _factors(spec, moved))
+    spec: BackboneSpec, moved: Sequence[StagePlan], move: Sequence[Freedom], multiple: int
+) -> tuple[Axis, ...]:
+    widths = {stage.index: _widths(spec, stage, multiple) for stage in moved}
+    narrowest = {
+        stage.index: widths[stage.index][0] if "widths" in move else stage.dim for stage in moved
+    }
+    room = (MAX_BLOCKS - sum(stage.depth for stage in spec.stages)) // len(moved)
+    axes: dict[Freedom, list[Axis]] = {
+        "widths": [Axis("widths", s.index, s.dim, widths[s.index]) for s in moved],
+        "depths": [Axis("depths", s.index, s.depth, _depths(spec, s, room)) for s in moved],
+        "ratio": [Axis("ratio", None, 1, _factors(spec, narrowest))],
+    }
+    return tuple(axis for kind in move for axis in axes[kind])
 
 
 def _widths(spec: BackboneSpec, stage: StagePlan, multiple: int) -> tuple[int, ...]:
@@ -201,10 +202,10 @@ def _depths(spec: BackboneSpec, stage: StagePlan, room: int) -> tuple[int, ...]:
     return tuple(range(low * step, high + 1, step))
 
 
-def _factors(spec: BackboneSpec, moved: Sequence[StagePlan]) -> tuple[float, ...]:
+def _factors(spec: BackboneSpec, narrowest: dict[int, int]) -> tuple[float, ...]:
     def fits(factor: float) -> bool:
-        ratios = [(stage.dim, ratio(spec, stage.index) * factor) for stage in moved]
+        ratios = [(dim, ratio(spec, stage) * factor) for stage, dim in narrowest.items()]
         return all(own <= MAX_RATIO and int(dim * own) >= 1 for dim, own in ratios)
 
-    steps = range(RATIO_STEPS // REACH, RATIO_STEPS * REACH + 1)
-    return tuple(k / RATIO_STEPS for k in steps if fits(k / RATIO_STEPS))
+    steps = (k / RATIO_STEPS for k in range(RATIO_STEPS // REACH, RATIO_STEPS * REACH + 1))
+    return tuple(factor for factor in steps if factor == 1 or fits(factor))
