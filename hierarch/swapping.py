@@ -53,7 +53,7 @@ def swap(
     >>> swap("swin_tiny", "window_mlp", stages=[0]).stages[0].mixer[1].shift_size
     3
     >>> [stage.dim for stage in swap("swin_tiny", "pooling", match="macs").stages]
-    [112, 232, 464, 936]
+    [120, 240, 472, 944]
     """
     found = explain(source, mixer, stages, match=match, at=at, move=move)
     if found.match and found.match.why:

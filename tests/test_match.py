@@ -248,6 +248,7 @@ def test_the_best_of_all_points_is_found(monkeypatch):
     assert abs(exact.off) == pytest.approx(best, abs=0.002)
 
 
+@settings(deadline=None, max_examples=30)
 @given(backbone_specs(), image_sizes())
 def test_a_budget_is_the_claim_in_parts(spec, size):
     plan = spec.plan()

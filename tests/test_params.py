@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from strategies import backbone_specs
 
 import hierarch
@@ -30,6 +30,7 @@ def test_every_preset_has_the_parameters_that_are_claimed(preset):
     assert params(spec) == held(model)
 
 
+@settings(deadline=None)
 @given(backbone_specs())
 def test_any_network_has_the_parameters_that_are_claimed(spec):
     assert params(spec) == held(built(spec))
@@ -57,6 +58,7 @@ class Counted:
         return base.params.__get__(part)
 
 
+@settings(deadline=None)
 @given(backbone_specs())
 def test_a_part_without_a_formula_is_counted_to_the_same(spec):
     for stage in spec.plan():

@@ -5,6 +5,7 @@ Defaults count as what they stand for, so that two ways of writing a network do 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,13 +80,17 @@ def _mixers(old: tuple[MixerSpec, ...], new: tuple[MixerSpec, ...]) -> Iterator[
     if types[0] != types[1]:
         yield f"{types[1]} for {types[0]}"
         return
-    if [mixer.type for mixer in old] != [mixer.type for mixer in new]:
-        cycles = (f"[{', '.join(mixer.type for mixer in cycle)}]" for cycle in (old, new))
-        yield f"mixer {' → '.join(cycles)}"
+    blocks = math.lcm(len(old), len(new))
+    if old * (blocks // len(old)) == new * (blocks // len(new)):
+        return
+    same = True
     for name in dict.fromkeys(name for mixer in old + new for name in type(mixer).model_fields):
         before, after = (_values(cycle, name) for cycle in (old, new))
         if name != "type" and before != after:
             yield f"{name} {before} → {after}"
+            same = False
+    if same:  # the same mixers in another order, or other numbers of them
+        yield f"mixer {' → '.join(yaml([one.to_data() for one in cycle]) for cycle in (old, new))}"
 
 
 def _values(cycle: tuple[MixerSpec, ...], name: str) -> str:
