@@ -3,7 +3,8 @@
     spec   = hierarch.load("swin_tiny")
     model  = hierarch.build(spec)
     report = hierarch.measure(spec, sizes=[224, 448])
-    other  = hierarch.swap(spec, "window_mlp")
+    other  = hierarch.swap(spec, "window_mlp", match="macs")
+    table  = hierarch.compare([spec, other])
     timed  = hierarch.benchmark([spec], vs=["torchvision:swin_t"])
 
 Names are imported when they are first used, so that `import hierarch` does not import torch.
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hierarch.bench import benchmark as benchmark
     from hierarch.building import Backbone as Backbone
     from hierarch.building import build as build
+    from hierarch.comparing import compare as compare
     from hierarch.complexity import count_rule as count_rule
     from hierarch.complexity import measure as measure
     from hierarch.complexity import measure_peer as measure_peer
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from hierarch.spec.parts import MixerSpec as MixerSpec
     from hierarch.spec.registry import register as register
     from hierarch.spec.schema import schema as schema
-    from hierarch.spec.swap import swap as swap
+    from hierarch.swapping import swap as swap
     from hierarch.weights.convert import convert_weights as convert_weights
     from hierarch.weights.export import export_weights as export_weights
     from hierarch.weights.infer import from_checkpoint as from_checkpoint
@@ -60,6 +62,7 @@ _HOME = {
     "WeightsError": "hierarch.errors",
     "benchmark": "hierarch.bench",
     "build": "hierarch.building",
+    "compare": "hierarch.comparing",
     "count_rule": "hierarch.complexity",
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",
@@ -74,7 +77,7 @@ _HOME = {
     "presets": "hierarch.spec.load",
     "register": "hierarch.spec.registry",
     "schema": "hierarch.spec.schema",
-    "swap": "hierarch.spec.swap",
+    "swap": "hierarch.swapping",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

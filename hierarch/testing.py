@@ -20,7 +20,7 @@ from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
 from hierarch.spec.load import dump, loads, validate
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.parts import MixerSpec, built_params
 from hierarch.spec.reader import Document
 
 
@@ -32,12 +32,12 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
     """Run all checks of a mixer, at one width.
 
     The output has the input's shape, also on odd grids. The claim equals fvcore's count on several
-    grids. Every parameter gets a gradient. Eval mode is deterministic. Images of a batch do not
-    affect each other. bfloat16 and float64 work. The spec can be written as YAML and read, and the
-    weights loaded from a state dict. If it mixes in windows, its cut has each token once, and its
-    windows are independent. A block with it gives the same output and gradients with the engine and
-    without it. Raises `ConformanceError` at the first check that fails, and `SpecError` if `spec`
-    is no mixer.
+    grids, and the claim of parameters what the module has. Every parameter gets a gradient. Eval
+    mode is deterministic. Images of a batch do not affect each other. bfloat16 and float64 work. A
+    spec can be written as YAML and read, and the weights loaded from a state dict. If it mixes in
+    windows, its cut has each token once, and its windows are independent. A block with it gives the
+    same output and gradients with the engine and without it. Raises `ConformanceError` at the first
+    check that fails, and `SpecError` if `spec` is no mixer.
     """
     network = validate(
         Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
@@ -85,7 +85,7 @@ def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
-    """`macs` equals fvcore's count on every grid."""
+    """`macs` equals fvcore's count on every grid, and `params` the number of parameters."""
     dim = network.stages[0].dim
     with torch.device("meta"):
         module = _ChannelsFirst(mixer.build(dim)).eval()
@@ -99,6 +99,9 @@ def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
         padding = mixer.padding_macs(dim=dim, grid=grid)
         if type(padding) is not int or not 0 <= padding <= claimed:
             raise ConformanceError(f"calls {padding!r} of its {claimed} MACs padding on {grid}")
+    held, parameters = built_params(module), mixer.params(dim=dim)
+    if type(parameters) is not int or parameters != held:
+        raise ConformanceError(f"claims {parameters!r} parameters, and its module has {held}")
 
 
 class _ChannelsFirst(nn.Module):

@@ -16,7 +16,7 @@ from hierarch.cli.common import Format
 from hierarch.errors import FormatError, Problem
 from hierarch.report import (
     FORMATS,
-    Comparison,
+    FlopsReport,
     Listing,
     SwapReport,
     ValidatedSpec,
@@ -24,23 +24,26 @@ from hierarch.report import (
     mixer_listing,
     text,
 )
-from hierarch.report.formats import Line, Paragraph, Table, Title, draw, markdown
+from hierarch.report.formats import Line, Paragraph, Table, Title, draw, latex, markdown
+from hierarch.report.latex import escaped
 from hierarch.spec import registry
 from hierarch.spec.swap import explain
 
 REPORTS = {
     "Report": lambda: hierarch.measure(tiny(), sizes=[32, 48]),
     "PeerReport": lambda: hierarch.measure_peer("timm:resnet18", [32]),
-    "Comparison": lambda: Comparison((hierarch.measure(tiny(), sizes=[32]),) * 2, by="part"),
+    "FlopsReport": lambda: FlopsReport((hierarch.measure(tiny(), sizes=[32]),) * 2, by="part"),
     "BenchReport": lambda: hierarch.benchmark([tiny()], sizes=[32], rounds=1, memory=False),
     "Architecture": lambda: architecture(),
     "Validation": lambda: Validation((ValidatedSpec(source="a", name="b", stages=1, blocks=2),)),
     "MixerListing": mixer_listing,
     "SwapReport": lambda: SwapReport(explain("swin_tiny", "pooling"), layout_kept=True),
+    "Comparison": lambda: hierarch.compare([tiny(), tiny(mlp_ratio=3)], sizes=[32, 48]),
     "Listing": lambda: Listing(({"a": "1", "b": "2"},)),
 }
 COMMANDS = {
     "flops": ["flops", "FILE", "--sizes", "32"],
+    "compare": ["compare", "FILE", "swin_tiny", "--sizes", "32"],
     "bench": ["bench", "FILE", "--sizes=32", "--rounds=1", "--gemm=0", "--no-memory"],
     "show": ["show", "FILE"],
     "validate": ["validate", "FILE"],
@@ -83,6 +86,8 @@ def test_every_report_is_written_in_every_format(kind):
     cells = [c for b in report.blocks() if isinstance(b, Table) for r in b.rows for c in r.values()]
     lines = [block.text for block in report.blocks() if isinstance(block, Line)]
     assert cells or lines
+    for cell in cells:
+        assert escaped(cell) in written["latex"]
     for format in ("table", "markdown"):
         unfolded = "".join(written[format].split())
         assert all("".join(line.split()) in unfolded for line in lines)
@@ -109,7 +114,7 @@ def test_the_python_and_the_command_write_the_same(run, command):
     report = hierarch.measure(command("flops")[1], sizes=[32])
     for format in FORMATS:
         _, out, _ = run(*command("flops"), "--format", format)
-        assert out == text(Comparison((report,)), format)
+        assert out == text(FlopsReport((report,)), format)
 
 
 def test_rich_prints_a_report_as_the_command_does():
@@ -129,7 +134,7 @@ def test_the_command_line_offers_exactly_the_formats_that_are_written():
 
 @pytest.mark.parametrize("format", ["xml", "", "TABLE", None, "x" * 5_000])
 def test_an_unknown_format_is_a_value_error_that_names_the_known_ones(format):
-    with pytest.raises(ValueError, match=r"known: table, json, csv, markdown$") as caught:
+    with pytest.raises(ValueError, match=r"known: table, json, csv, markdown, latex$") as caught:
         text(REPORTS["Listing"](), format)
     assert isinstance(caught.value, FormatError)
     assert len(str(caught.value)) < 200
@@ -183,9 +188,39 @@ def test_a_cell_does_not_break_a_markdown_table():
     assert rows(text(listing, "csv")) == [{"name": "a|b\nc", "b": ""}]
 
 
+def test_a_cell_does_not_break_a_latex_table():
+    listing = Listing(({"a_b": r"50 % of \{x}", "n": "1,024"}, {"a_b": "1 & 2\n<", "n": "x 2.5"}))
+    assert text(listing, "latex").splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"  \toprule",
+        r"  a\_b & n \\",
+        r"  \midrule",
+        r"  50 \% of \textbackslash{}\{x\} & 1,024 \\",
+        r"  1 \& 2 \textless{} & x 2.5 \\",
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_latex_has_titles_and_running_text():
+    blocks = [Title("net_1", "28 %"), Table([{"a": "1"}], "by #"), Paragraph("N²", lead="so")]
+    first, heading, _, last = latex([*blocks, Table([])]).split("\n\n")
+    assert first == r"\paragraph{net\_1} 28 \%"
+    assert heading == r"\noindent\textbf{by \#}"
+    assert last == r"\textbf{so}: N$^2$"
+    assert latex([Line("a → b")]) == r"\noindent a $\rightarrow$ b"
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_latex_has_nothing_that_pdflatex_does_not_know(kind):
+    written = text(REPORTS[kind](), "latex")
+    assert written.count(r"\begin{tabular}") == written.count(r"\end{tabular}")
+    assert not {sign for sign in written if ord(sign) > 0x17F}
+
+
 def test_an_empty_report_is_no_blank_line():
     none = Validation((ValidatedSpec(source="x", problems=(Problem("is bad"),)),))
-    assert [text(none, format) for format in ("table", "markdown")] == ["", ""]
+    assert [text(none, format) for format in ("table", "markdown", "latex")] == ["", "", ""]
     [row] = rows(text(none, "csv"))
     assert (row["valid"], row["problems"]) == ("False", "is bad")
 

@@ -1,11 +1,13 @@
 """`hierarch swap`: new YAML that keeps its source's comments and order, written whole or not."""
 
+import json
 import re
 
 import pytest
 
 import hierarch
 from hierarch.spec.registry import names
+from hierarch.swapping import explain
 
 COMMENTED = """\
 # a network of ours
@@ -173,3 +175,73 @@ def test_an_output_that_cannot_be_written_is_the_users_mistake(run, ours, tmp_pa
     assert (status, out) == (2, "")
     assert err.splitlines()[-1] == f"error: {tmp_path / target}: cannot be written: {why}"
     assert [path.name for path in tmp_path.iterdir()] == ["ours.yaml"]
+
+
+# budgets
+
+
+def test_a_budget_changes_numbers_alone_and_says_how_close_it_came(run, ours):
+    status, out, err = run(
+        *("swap", ours, "--mixer", "separable_conv", "--match", "macs", "--at", "96x64")
+    )
+    assert status == 0
+    spec = hierarch.loads(out)
+    assert spec == hierarch.swap(ours, "separable_conv", match="macs", at=(96, 64))
+    before, after = (
+        hierarch.measure(one, [(96, 64)]).sizes[0].macs for one in (hierarch.load(ours), spec)
+    )
+    assert f"budget: {before:,} MACs at 96x64; now {after:,} (" in err
+    assert [line for line in COMMENTED.splitlines() if line.startswith("#")] == [
+        line for line in out.splitlines() if line.startswith("#")
+    ]
+    for comment in ("# for the paper", "  # fine", "# coarse", "# heads first"):
+        assert comment in out
+    assert "could not be kept" not in err
+    moved = {f"{stage.dim}" for stage in spec.stages} - {"16", "32"}
+    assert moved
+    assert all(f"→ {dim} in stage" in err for dim in moved)
+
+
+@pytest.mark.parametrize("move", ["widths", "depths", "ratio", "depths,ratio", "ratio, widths"])
+@pytest.mark.parametrize("stages", [None, "1"])
+def test_the_yaml_of_a_budget_says_what_the_function_does(run, ours, move, stages):
+    option = [f"--stages={stages}"] if stages else []
+    args = ("swap", ours, "--mixer", "pooling", "--match", "params", "--move", move, *option)
+    status, out, err = run(*args)
+    assert (status, run(*args)) == (0, (0, out, err))
+    kinds = [kind.strip() for kind in move.split(",")]
+    expected = explain(ours, "pooling", stages and [1], match="params", move=kinds)
+    assert hierarch.loads(out) == expected.spec
+    assert "could not be kept" not in err
+    assert "# coarse" in out
+    assert err.splitlines()[-len(expected.match.notes) :] == list(expected.match.notes)
+
+
+def test_a_budget_is_reported_as_data(run, tmp_path):
+    new = tmp_path / "new.yaml"
+    args = ["swap", "swin_tiny", "--mixer", "pooling", "--match=params", "-o", new]
+    budget = json.loads(run(*args, "--format", "json")[1])["budget"]
+    assert (budget["of"], budget["size"], budget["target"]) == ("params", None, 28_288_354)
+    assert budget["off"] == budget["reached"] / budget["target"] - 1
+    dims = {move["stage"]: move["new"] for move in budget["moved"]}
+    assert dims == {i: stage.dim for i, stage in enumerate(hierarch.load(new).stages)}
+    records = run(*args, "--format", "csv")[1]
+    assert f"stages.0.dim,moved,{dims[0]}" in records
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--match", "flops"], "Invalid value for '--match'"),
+        (["--match", "macs", "--at", "224,448"], "--at '224,448': takes one size"),
+        (["--match", "macs", "--at", "big"], "--at 'big': write it as 224 or 896x1120"),
+        (["--match", "macs", "--at", "0"], "size (0, 0): a side should be an integer"),
+        (["--match", "params", "--at", "224"], "parameters do not depend on the image's size"),
+        (["--match", "macs", "--move", "heads"], "what may move are widths, depths, ratio"),
+        (["--at", "224"], "are for a budget: give match, too"),
+    ],
+)
+def test_a_budget_that_is_none_is_the_users_mistake(run, ours, args, expected):
+    status, out, err = run("swap", ours, "--mixer", "pooling", *args)
+    assert (status, out) == (2, "")
+    assert expected in err

@@ -270,6 +270,7 @@ class TwinSpec(MixerSpec):
     module: str = "Scale"
     per_token: int | float = 0
     padding: int | float = 0
+    held: int | float | None = None
     reads_back: bool = True
 
     def macs(self, *, dim, grid):
@@ -277,6 +278,9 @@ class TwinSpec(MixerSpec):
 
     def padding_macs(self, *, dim, grid):
         return self.padding
+
+    def params(self, *, dim):
+        return super().params(dim=dim) if self.held is None else self.held
 
     def build(self, dim):
         return MODULES[self.module](dim)
@@ -323,6 +327,8 @@ BREAKS = {
         "claim_equals_count",
         "claims 1024.0 MACs",
     ),
+    "parameters that are not there": ({"held": 33}, "claim_equals_count", "its module has 32"),
+    "parameters in floats": ({"held": 32.0}, "claim_equals_count", "claims 32.0 parameters"),
     "padding beyond its cost": ({"padding": 1}, "claim_equals_count", "calls 1 of its 0 MACs"),
     "padding below zero": ({"padding": -1}, "claim_equals_count", "calls -1 of its 0 MACs"),
     "padding in floats": ({"padding": 0.0}, "claim_equals_count", "calls 0.0 of its 0 MACs"),

@@ -19,5 +19,8 @@ class GeluSpec(ActivationSpec):
     type: Literal["gelu"] = "gelu"
     """Exact GELU, as in Swin and ViT."""
 
+    def params(self) -> int:
+        return 0
+
     def build(self) -> nn.Module:
         return nn.GELU()

@@ -19,5 +19,8 @@ class ReluSpec(ActivationSpec):
     type: Literal["relu"] = "relu"
     """ReLU."""
 
+    def params(self) -> int:
+        return 0
+
     def build(self) -> nn.Module:
         return nn.ReLU()

@@ -19,6 +19,9 @@ class SquaredReluSpec(ActivationSpec):
     type: Literal["squared_relu"] = "squared_relu"
     """Squared ReLU, as in MetaFormer's head."""
 
+    def params(self) -> int:
+        return 0
+
     def build(self) -> nn.Module:
         return SquaredRelu()
 

@@ -20,6 +20,9 @@ class StarReluSpec(ActivationSpec):
     type: Literal["star_relu"] = "star_relu"
     """StarReLU, MetaFormer's."""
 
+    def params(self) -> int:
+        return 2
+
     def build(self) -> nn.Module:
         return StarRelu()
 

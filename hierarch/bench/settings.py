@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from hierarch.complexity.witnesses import checked_size
 from hierarch.errors import BenchError
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Pair, checked_size
 
 MODES = ("forward", "training")
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}

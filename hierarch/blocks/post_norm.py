@@ -24,6 +24,11 @@ class PostNormSpec(BlockSpec):
     type: Literal["post_norm"] = "post_norm"
     """A norm after the mixer and one after the MLP, Swin V2's."""
 
+    def params(self, stage: StagePlan, mixer: MixerSpec) -> int:
+        # two norms, the MLP, and a factor per channel of each branch
+        scale = (stage.layer_scale is not None) * stage.dim
+        return 2 * (stage.norm.params(dim=stage.dim) + scale) + stage.mlp_params
+
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
         return PostNorm(stage, mixer, drop_path=drop_path)
 

@@ -31,6 +31,11 @@ class PreNormSpec(BlockSpec):
     """Initial value of a learned factor per channel on the skip connections (Shleifer et al. 2021,
     arXiv:2110.09456), as in MetaFormer's last stages; null for none."""
 
+    def params(self, stage: StagePlan, mixer: MixerSpec) -> int:
+        # two norms, the MLP, and a factor per channel of each branch and of what skips it
+        scales = (stage.layer_scale is not None) + (self.residual_scale is not None)
+        return 2 * (stage.norm.params(dim=stage.dim) + scales * stage.dim) + stage.mlp_params
+
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
         return PreNorm(stage, mixer, drop_path=drop_path, residual_scale=self.residual_scale)
 

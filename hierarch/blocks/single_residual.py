@@ -25,6 +25,11 @@ class SingleResidualSpec(BlockSpec):
     type: Literal["single_residual"] = "single_residual"
     """One residual branch of mixer, norm and MLP, ConvNeXt's."""
 
+    def params(self, stage: StagePlan, mixer: MixerSpec) -> int:
+        # a norm, the MLP, and a factor per channel of the branch
+        scale = (stage.layer_scale is not None) * stage.dim
+        return stage.norm.params(dim=stage.dim) + scale + stage.mlp_params
+
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
         return SingleResidual(stage, mixer, drop_path=drop_path)
 

@@ -8,6 +8,7 @@ import typer
 
 from hierarch.cli.bench import bench
 from hierarch.cli.common import version
+from hierarch.cli.compare import compare
 from hierarch.cli.convert import convert
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, bench, show, validate, swap, convert, mixers, schema):
+for command in (flops, compare, bench, show, validate, swap, convert, mixers, schema):
     app.command()(command)
 
 

@@ -26,6 +26,7 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     markdown = "markdown"
+    latex = "latex"
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,13 +76,13 @@ def numbers(text: str, option: str) -> list[int]:
         raise SpecError(f"{option} {text[:80]!r}: write it as 2,3") from None
 
 
-def sizes(text: str) -> list[Pair]:
+def sizes(text: str, option: str = "--sizes") -> list[Pair]:
     """`224,896x1120` -> [(224, 224), (896, 1120)]. Raises `SpecError`."""
     parsed = []
     for part in text.split(","):
         sides = part.strip().lower().split("x")
         if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and len(s) < 10 for s in sides):
-            raise SpecError(f"--sizes {part[:80]!r}: write it as 224 or 896x1120 (height x width)")
+            raise SpecError(f"{option} {part[:80]!r}: write it as 224 or 896x1120 (height x width)")
         parsed.append((int(sides[0]), int(sides[-1])))
     return parsed
 

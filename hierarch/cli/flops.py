@@ -65,7 +65,7 @@ def flops(
     """
     from hierarch.complexity import default_sizes, measure, measure_peer
     from hierarch.complexity.peers import DOUBLINGS
-    from hierarch.report import Comparison
+    from hierarch.report import FlopsReport
 
     wanted = sizes(at) if at is not None else None
     loaded = [read_spec(source, set) for source in specs]
@@ -87,7 +87,7 @@ def flops(
         replace(report, name=f"{report.name} ({source})") if names[report.name] > 1 else report
         for report, source in zip(reports, specs, strict=True)
     ]
-    write(Comparison(tuple(reports), tuple(peers), by=by.value), format)
+    write(FlopsReport(tuple(reports), tuple(peers), by=by.value), format)
     if assert_linear:
         nonlinear = [report for report in reports if report.verdict != "linear"]
         for report in nonlinear:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hierarch.cli.common import Format, numbers, save, set_option, spec_argument, write
+from hierarch.cli.common import Format, numbers, save, set_option, sizes, spec_argument, write
+from hierarch.cli.progress import progress
 from hierarch.errors import SpecError
 
 if TYPE_CHECKING:
+    from hierarch.spec.grid import Pair
     from hierarch.spec.overrides import Assignment
     from hierarch.spec.swap import Swap
+
+
+class BudgetName(StrEnum):
+    """The names of `hierarch.spec.budget.BudgetName`, repeated here so that --help is fast."""
+
+    macs = "macs"
+    params = "params"
+    latency = "latency"
 
 
 def swap(
@@ -21,6 +32,28 @@ def swap(
     stages: Annotated[
         str | None, typer.Option("--stages", help="Stages to swap in, from 0: 2,3. All by default.")
     ] = None,
+    match: Annotated[
+        BudgetName | None,
+        typer.Option(
+            "--match", help="Make the swapped stages as wide as costs what they cost before."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="SIZE",
+            help="With --match macs or latency: the image's size, 224 or 896x1120 (height x "
+            "width). The spec's, if not given.",
+        ),
+    ] = None,
+    move: Annotated[
+        str,
+        typer.Option(
+            "--move",
+            help="With --match: what may move, in this order: widths, depths, ratio (the MLP's).",
+        ),
+    ] = "widths",
     set: set_option = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write, instead of stdout.")
@@ -37,7 +70,7 @@ def swap(
 
     Fields that both mixers have keep their values. --set mixer.FIELD=VALUE sets a field of the new
     mixer; other paths are set in the spec first. Carried over and dropped fields are listed on
-    stderr.
+    stderr, and how close a budget came.
 
     Example: hierarch swap swin_tiny --mixer window_mlp --stages 2,3 --set mixer.window_size=8
     """
@@ -45,7 +78,7 @@ def swap(
     from hierarch.report.formats import text as in_words
     from hierarch.spec.load import dump, read, validate
     from hierarch.spec.overrides import assign, parse_assignment
-    from hierarch.spec.swap import explain
+    from hierarch.swapping import explain
 
     if format and output is None:
         raise SpecError("--format needs --output FILE: without it, stdout is the new YAML")
@@ -55,7 +88,15 @@ def swap(
     document = read(spec)
     assign(document.data, rest)
     wanted = numbers(stages, "--stages") if stages is not None else None
-    swapped = explain(validate(document), {**fields, "type": mixer}, wanted)
+    budget: Any = {
+        "match": match and match.value,
+        "at": None if at is None else _size(at),
+        "move": [part.strip() for part in move.split(",")],
+    }
+    with progress("timing") as advance:
+        swapped = explain(
+            validate(document), {**fields, "type": mixer}, wanted, advance=advance, **budget
+        )
 
     text = _rewritten(spec, rest, swapped)
     report = SwapReport(swapped, layout_kept=text is not None)
@@ -68,6 +109,13 @@ def swap(
         save(output, text)
     if format is not None:
         write(report, format)
+
+
+def _size(text: str) -> Pair:
+    [size, *more] = sizes(text, "--at")
+    if more:
+        raise SpecError(f"--at {text[:80]!r}: takes one size")
+    return size
 
 
 def _is_mixer_field(keys: list[str]) -> bool:
@@ -122,6 +170,17 @@ def _edit(source: Any, swapped: Swap) -> None:
                 node["mixer"] = in_line(data if len(data) > 1 else data[0])
         if isinstance(old, list):
             del old[len(cycle) :]
+    _set(source, {"mlp_ratio": swapped.spec.mlp_ratio}, {"mlp_ratio": 4})
+    for node, stage in zip(source["stages"], swapped.spec.stages, strict=True):
+        moved = {name: getattr(stage, name) for name in ("dim", "depth", "mlp_ratio")}
+        _set(node, moved, {"mlp_ratio": None})
+
+
+def _set(node: Any, values: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Make a mapping say these values, touching no key that already does."""
+    for key, value in values.items():
+        if node.get(key, defaults.get(key)) != value:
+            node[key] = int(value) if value == int(value) else value
 
 
 def _update(entry: Any, mixer: Any) -> None:

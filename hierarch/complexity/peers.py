@@ -20,10 +20,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from hierarch.complexity.counter import Counts, count
-from hierarch.complexity.witnesses import MAX_SIDE, checked_size, power_law
+from hierarch.complexity.witnesses import power_law
 from hierarch.errors import CountError, PeerError, SpecError
 from hierarch.report import PeerReport, PeerSize, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import MAX_SIDE, Pair, checked_size
 
 DOUBLINGS = (1, 2, 4, 8)
 WHY = "the network is no spec, so there is no claim to compare the count with, and no verdict"

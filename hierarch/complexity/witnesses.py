@@ -14,10 +14,8 @@ from hierarch.errors import SpecError
 from hierarch.report import Report, SizeReport, StageReport, Verdict
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import PARTS, Claim, base_size, claim, growing
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import MAX_SIDE, Pair, checked_size
 from hierarch.spec.load import Source, load
-
-MAX_SIDE = 65_536
 
 _PART = re.compile(r"stages\.(\d+)\.(?:blocks\.\d+\.)?(downsample|norm[12]?|mixer|mlp)")
 _PART_OF = {"downsample": "downsampling", "norm": "norm", "norm1": "norm", "norm2": "norm"}
@@ -78,13 +76,6 @@ def measure(
         verdict=verdict,
         why=why,
     )
-
-
-def checked_size(size: int | Sequence[int]) -> Pair:
-    sides = pair(size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_SIDE for s in sides):
-        raise SpecError(f"size {size!r}: a side should be an integer from 1 to {MAX_SIDE}")
-    return sides[0], sides[1]
 
 
 def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> SizeReport:

@@ -12,7 +12,7 @@ from hierarch.nn.layers import build_norm
 from hierarch.spec.base import Flag
 from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.grid import Pair, tokens
-from hierarch.spec.parts import DownsampleSpec, NormSpec
+from hierarch.spec.parts import DownsampleSpec, NormSpec, linear_params
 from hierarch.spec.registry import PartOf, register
 
 
@@ -53,6 +53,10 @@ class ConvDownsampleSpec(DownsampleSpec):
 
     def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
         return 0
+
+    def params(self, *, in_dim: int, dim: int) -> int:
+        norm = self.norm.params(dim=in_dim) if self.norm else 0
+        return linear_params(self.kernel_size**2 * in_dim, dim, bias=self.bias) + norm
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
         return ConvDownsample(self, in_dim, dim)

@@ -14,7 +14,7 @@ from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Flag
 from hierarch.spec.grid import Pair, ceil_div, tokens
-from hierarch.spec.parts import DownsampleSpec, NormSpec
+from hierarch.spec.parts import DownsampleSpec, NormSpec, linear_params
 from hierarch.spec.registry import PartOf, register
 
 
@@ -49,6 +49,10 @@ class PatchMergingSpec(DownsampleSpec):
     def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
         padded = 4 * tokens(self.grid(grid))
         return self.macs(in_dim=in_dim, dim=dim, grid=grid) * (padded - tokens(grid)) // padded
+
+    def params(self, *, in_dim: int, dim: int) -> int:
+        norm = self.norm.params(dim=self._normed_dim(in_dim, dim))
+        return linear_params(4 * in_dim, dim, bias=False) + norm
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
         norm = build_norm(self.norm, self._normed_dim(in_dim, dim))

@@ -17,8 +17,9 @@ from hierarch.nn.padding import symbolic_min
 from hierarch.nn.window_mixer import MaskedWindowMixer
 from hierarch.spec.base import Flag, Side
 from hierarch.spec.grid import Pair, fit, pair, slots, tokens
+from hierarch.spec.parts import linear_params
 from hierarch.spec.registry import register
-from hierarch.spec.windows import WindowedSpec
+from hierarch.spec.windows import WindowedSpec, attention_params
 
 HIDDEN = 512
 """Hidden width of the MLP that computes the position bias, as published."""
@@ -68,6 +69,13 @@ class CosineWindowAttentionSpec(WindowedSpec):
         # two linear layers, 2 -> 512 -> heads, for every offset of two tokens in a window
         (h, w), _ = self.fit(grid)
         return (2 * h - 1) * (2 * w - 1) * HIDDEN * (2 + self.heads(dim))
+
+    def params(self, *, dim: int) -> int:
+        # keys have no bias; a temperature per head; the network that makes the position bias
+        heads = self.heads(dim)
+        layers = attention_params(dim, qkv_bias=False) + 2 * dim * self.qkv_bias
+        bias = linear_params(2, HIDDEN) + linear_params(HIDDEN, heads, bias=False)
+        return layers + heads + bias
 
     def build(self, dim: int) -> nn.Module:
         return CosineWindowAttention(self, dim)

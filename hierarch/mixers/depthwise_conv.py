@@ -30,6 +30,9 @@ class DepthwiseConvSpec(MixerSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         return self.kernel_size**2 * tokens(grid) * dim
 
+    def params(self, *, dim: int) -> int:
+        return (self.kernel_size**2 + self.bias) * dim
+
     def build(self, dim: int) -> nn.Module:
         return DepthwiseConv(dim, kernel_size=self.kernel_size, bias=self.bias)
 

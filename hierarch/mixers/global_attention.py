@@ -10,7 +10,7 @@ from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag
 from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import HeadedSpec
+from hierarch.spec.windows import HeadedSpec, attention_params
 
 
 @register
@@ -31,6 +31,9 @@ class GlobalAttentionSpec(HeadedSpec):
         # Swin, eq. (1), N = hw: 4NC^2 + 2N^2C
         n = tokens(grid)
         return 4 * n * dim**2 + 2 * n**2 * dim
+
+    def params(self, *, dim: int) -> int:
+        return attention_params(dim, qkv_bias=self.qkv_bias, proj_bias=self.proj_bias)
 
     def build(self, dim: int) -> nn.Module:
         return GlobalAttention(

@@ -15,7 +15,7 @@ from hierarch.nn.cut import Cut, Dilated
 from hierarch.spec.base import Flag, Side
 from hierarch.spec.grid import Pair, ceil_div, pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import HeadedSpec
+from hierarch.spec.windows import HeadedSpec, attention_params, bias_table_params
 
 
 @register
@@ -52,6 +52,13 @@ class GridAttentionSpec(HeadedSpec):
 
     def _macs_per_slot(self, dim: int) -> int:
         return 4 * dim**2 + 2 * tokens(pair(self.window_size)) * dim
+
+    def params(self, *, dim: int) -> int:
+        # the two linear layers, and the table of the relative position bias
+        layers = attention_params(dim, qkv_bias=self.qkv_bias)
+        if self.position_bias == "none":
+            return layers
+        return layers + bias_table_params(pair(self.window_size), heads=self.heads(dim))
 
     def build(self, dim: int) -> nn.Module:
         return GridAttention(

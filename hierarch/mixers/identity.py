@@ -24,5 +24,8 @@ class IdentitySpec(MixerSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         return 0
 
+    def params(self, *, dim: int) -> int:
+        return 0
+
     def build(self, dim: int) -> nn.Module:
         return nn.Identity()

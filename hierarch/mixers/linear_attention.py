@@ -16,7 +16,7 @@ from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag
 from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import HeadedSpec
+from hierarch.spec.windows import HeadedSpec, attention_params
 
 
 @register
@@ -36,6 +36,9 @@ class LinearAttentionSpec(HeadedSpec):
         # NCD each. The normalizer φ(q)·Σφ(k): NC; its sum is additions alone.
         n, head_dim = tokens(grid), dim // self.heads(dim)
         return n * dim * (4 * dim + 2 * head_dim + 1)
+
+    def params(self, *, dim: int) -> int:
+        return attention_params(dim, qkv_bias=self.qkv_bias)
 
     def build(self, dim: int) -> nn.Module:
         return LinearAttention(dim, num_heads=self.heads(dim), qkv_bias=self.qkv_bias)

@@ -20,9 +20,9 @@ from hierarch.nn import functional
 from hierarch.nn.attention import PositionBias, SelfAttention
 from hierarch.nn.padding import symbolic_min
 from hierarch.spec.base import Flag, Kernel
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Pair, pair, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import HeadedSpec
+from hierarch.spec.windows import HeadedSpec, attention_params, bias_table_params
 
 
 @register
@@ -47,6 +47,13 @@ class NeighborhoodAttentionSpec(HeadedSpec):
         h, w = grid
         neighbors = min(self.kernel_size, h) * min(self.kernel_size, w)
         return tokens(grid) * (4 * dim**2 + 2 * neighbors * dim)
+
+    def params(self, *, dim: int) -> int:
+        # the two linear layers, and the table of the relative position bias
+        layers = attention_params(dim, qkv_bias=self.qkv_bias)
+        if self.position_bias == "none":
+            return layers
+        return layers + bias_table_params(pair(self.kernel_size), heads=self.heads(dim))
 
     def build(self, dim: int) -> nn.Module:
         return NeighborhoodAttention(

@@ -30,6 +30,9 @@ class PoolingSpec(MixerSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         return 0
 
+    def params(self, *, dim: int) -> int:
+        return 0
+
     def build(self, dim: int) -> nn.Module:
         return Pooling(self.kernel_size)
 

@@ -12,7 +12,7 @@ from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Flag, Kernel, Ratio
 from hierarch.spec.grid import Pair, tokens
 from hierarch.spec.head import Activation
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.parts import MixerSpec, linear_params
 from hierarch.spec.registry import default, register
 
 
@@ -44,6 +44,12 @@ class SeparableConvSpec(MixerSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         # two linear layers, NC·eC each, and K^2 for each of eC channels
         return tokens(grid) * self.hidden_dim(dim) * (2 * dim + self.kernel_size**2)
+
+    def params(self, *, dim: int) -> int:
+        hidden = self.hidden_dim(dim)
+        layers = linear_params(dim, hidden, bias=self.bias)
+        layers += linear_params(hidden, dim, bias=self.bias)
+        return layers + (self.kernel_size**2 + self.bias) * hidden + self.activation.params()
 
     def build(self, dim: int) -> nn.Module:
         return SeparableConv(self, dim)

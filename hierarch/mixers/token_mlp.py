@@ -15,7 +15,7 @@ from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Side
 from hierarch.spec.grid import Pair, pair, tokens
 from hierarch.spec.head import Activation
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.parts import MixerSpec, linear_params
 from hierarch.spec.registry import default, register
 
 
@@ -49,6 +49,12 @@ class TokenMlpSpec(MixerSpec):
         matrices = own * ((own + 1) * hidden + (hidden + 1) * hidden if hidden else (own + 1) * own)
         resized = 2 * hidden * n if hidden else own * n + n**2
         return mixing + matrices + 16 * (resized + n)
+
+    def params(self, *, dim: int) -> int:
+        n, hidden = tokens(pair(self.grid)), self.hidden_dim
+        if not hidden:
+            return linear_params(n, n)
+        return linear_params(n, hidden) + self.activation.params() + linear_params(hidden, n)
 
     def build(self, dim: int) -> nn.Module:
         return TokenMlp(self)

@@ -12,7 +12,7 @@ from hierarch.nn.padding import symbolic_min
 from hierarch.spec.base import Flag
 from hierarch.spec.grid import Pair, SmallMap, fit, pair, slots, tokens
 from hierarch.spec.registry import register
-from hierarch.spec.windows import WindowedSpec
+from hierarch.spec.windows import WindowedSpec, attention_params, bias_table_params
 
 
 @register
@@ -40,6 +40,13 @@ class WindowAttentionSpec(WindowedSpec):
     def _macs(self, dim: int, grid: Pair, count: int) -> int:
         window, _ = self.fit(grid)
         return count * (4 * dim**2 + 2 * tokens(window) * dim)
+
+    def params(self, *, dim: int) -> int:
+        # the two linear layers, and the table of the relative position bias
+        layers = attention_params(dim, qkv_bias=self.qkv_bias)
+        if self.position_bias == "none":
+            return layers
+        return layers + bias_table_params(pair(self.window_size), heads=self.heads(dim))
 
     def build(self, dim: int) -> nn.Module:
         return WindowAttention(

@@ -18,6 +18,7 @@ from hierarch.nn.cut import Cut, FrontPadded, Runs
 from hierarch.nn.padding import contiguous, symbolic_min
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.grid import Pair, SmallMap, ceil_div, fit, pair, tokens
+from hierarch.spec.parts import linear_params
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec
 
@@ -48,6 +49,11 @@ class WindowMlpSpec(WindowedSpec):
     def padding_macs(self, *, dim: int, grid: Pair) -> int:
         window, _ = self.fit(grid)
         return tokens(window) * (self.slots(grid) - tokens(grid)) * dim
+
+    def params(self, *, dim: int) -> int:
+        # each head: from the M^2 positions of a window to as many
+        positions = tokens(pair(self.window_size))
+        return self.heads(dim) * linear_params(positions, positions)
 
     def build(self, dim: int) -> nn.Module:
         return WindowMlp(

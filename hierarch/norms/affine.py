@@ -26,6 +26,9 @@ class AffineSpec(NormSpec):
     def macs(self, *, dim: int, grid: Pair) -> int:
         return 0
 
+    def params(self, *, dim: int) -> int:
+        return 2 * dim
+
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
         return Affine(dim, init=init)
 

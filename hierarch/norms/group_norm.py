@@ -34,6 +34,9 @@ class GroupNormSpec(NormSpec):
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 
+    def params(self, *, dim: int) -> int:
+        return (1 + self.bias) * dim
+
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
         return GroupNorm(dim, init=init, eps=self.eps, bias=self.bias)
 

@@ -33,5 +33,8 @@ class LayerNormSpec(NormSpec):
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 
+    def params(self, *, dim: int) -> int:
+        return (1 + self.bias) * dim
+
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
         return layer_norm(dim, init=init, eps=self.eps, bias=self.bias)

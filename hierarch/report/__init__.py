@@ -6,7 +6,9 @@ from hierarch.report.bench import BenchReport as BenchReport
 from hierarch.report.bench import BenchRow as BenchRow
 from hierarch.report.bench import BenchSetting as BenchSetting
 from hierarch.report.bench import GemmLimit as GemmLimit
+from hierarch.report.comparison import Compared as Compared
 from hierarch.report.comparison import Comparison as Comparison
+from hierarch.report.flops import FlopsReport as FlopsReport
 from hierarch.report.formats import FORMATS as FORMATS
 from hierarch.report.formats import Listing as Listing
 from hierarch.report.formats import Printable as Printable

@@ -167,7 +167,7 @@ class BenchReport:
     def blocks(self) -> list[Block]:
         """The machine, one table per setting, the legend, and the notes."""
         return [
-            Paragraph(self._head()),
+            Paragraph(self.head()),
             *(Table(_rows(setting), _heading(setting)) for setting in self.settings),
             Paragraph(LEGEND),
             *map(Paragraph, self.notes),
@@ -184,7 +184,8 @@ class BenchReport:
     def __rich__(self) -> RenderableType:
         return self.render()
 
-    def _head(self) -> str:
+    def head(self) -> str:
+        """The machine and how it was used, in a line."""
         return f"{self.device}; {self.threads} threads, torch {self.torch}, {self.rounds} rounds"
 
 

@@ -1,60 +1,162 @@
-"""Several networks in one report: specs, then peers, then a table with one row per size of each."""
+"""Specs side by side: what each costs, by how much that is another cost than the first one's, and
+how the specs differ."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from hierarch.report.cost import By, Cost, CostReport, totals
-from hierarch.report.formats import Block, Table
-from hierarch.report.network import Report
-from hierarch.report.peer import PeerReport
-from hierarch.report.tables import Row
+from rich.console import RenderableType
+
+from hierarch.report.bench import BenchReport, BenchRow
+from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
+from hierarch.report.network import Report, SizeReport
+from hierarch.report.tables import Row, giga, shown_size
+
+LEGEND = (
+    "In brackets: the difference to the first. MACs are multiply-adds for an image, counted by "
+    "fvcore: what papers call FLOPs. A token is one of the first stage's grid; its MACs are all "
+    "but the head's."
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One network of a comparison."""
+
+    report: Report
+    difference: tuple[str, ...]
+    """How its spec differs from the first one's, in words; empty for the first, and for the same
+    network."""
+    timed: tuple[BenchRow, ...] = ()
+    """One per image size, where it was timed."""
+
+    def numbers(self, index: int) -> dict[str, float | None]:
+        """What is compared at one image size, by name."""
+        size = self.report.sizes[index]
+        timed = self.timed[index] if self.timed else None
+        return {
+            "params": self.report.params,
+            "macs": size.macs,
+            "macs_per_token": macs_per_token(size),
+            "activations": size.activations,
+            "images_per_second": timed.images_per_second if timed else None,
+            "memory_bytes": timed.memory if timed else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `hierarch flops` prints: the report on each network, and all of them side by side."""
+    """What `hierarch.compare` found; the first network is what the others are compared with."""
 
-    reports: tuple[Report, ...]
-    peers: tuple[PeerReport, ...] = ()
-    by: By = "stage"
-
-    @property
-    def networks(self) -> tuple[CostReport[Cost], ...]:
-        return (*self.reports, *self.peers)
+    networks: tuple[Compared, ...]
+    bench: BenchReport | None = None
 
     def to_data(self) -> dict[str, Any]:
-        """A list of reports, and one of peers if there are any."""
-        data = {
+        """As `hierarch compare --format json` writes it."""
+        return {
             "schema_version": 1,
-            "reports": [report.to_dict(by=self.by) for report in self.reports],
-            "peers": [peer.to_dict(by=self.by) for peer in self.peers],
+            "networks": [
+                {
+                    "name": network.report.name,
+                    "difference": list(network.difference),
+                    "verdict": network.report.verdict,
+                    "why": network.report.why,
+                    "sizes": [
+                        {"size": list(size.size), **self._both(network, i)}
+                        for i, size in enumerate(network.report.sizes)
+                    ],
+                }
+                for network in self.networks
+            ],
+            "bench": self.bench and self.bench.to_data(),
         }
-        return data if self.peers else {k: v for k, v in data.items() if k != "peers"}
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of all networks."""
-        return [record for network in self.networks for record in network.records(by=self.by)]
+        """One flat record per network and image size."""
+        return [
+            {
+                "name": network.report.name,
+                "height": size.size[0],
+                "width": size.size[1],
+                **self._both(network, i),
+                "verdict": network.report.verdict,
+                "difference": " | ".join(network.difference),
+            }
+            for network in self.networks
+            for i, size in enumerate(network.report.sizes)
+        ]
 
     def blocks(self) -> list[Block]:
-        """The blocks of each network; where there are several, a table that compares them."""
-        blocks = [block for network in self.networks for block in network.blocks(by=self.by)]
-        return [*blocks, Table(self.rows())] if len(self.networks) > 1 else blocks
+        """One table, then each spec's difference in words, and what the columns mean."""
+        words = [
+            Paragraph(". ".join(network.difference) or "the same", lead=network.report.name)
+            for network in self.networks[1:]
+        ]
+        timed = f" Timed on {self.bench.head()}, one image a call." if self.bench else ""
+        return [Table(self.rows()), *words, Paragraph(LEGEND + timed)]
 
     def rows(self) -> list[Row]:
         """One row per network and image size."""
-        return [_row(network, size) for network in self.networks for size in network.sizes]
+        return [
+            self._row(network, i)
+            for network in self.networks
+            for i in range(len(network.report.sizes))
+        ]
+
+    def render(self) -> RenderableType:
+        """Tables for a terminal."""
+        return draw(self.blocks())
+
+    def markdown(self) -> str:
+        """Tables as Markdown."""
+        return markdown(self.blocks())
+
+    def __rich__(self) -> RenderableType:
+        return self.render()
+
+    def _both(self, network: Compared, index: int) -> dict[str, float | None]:
+        """Each number, and its share of the first network's, less 1."""
+        numbers, first = network.numbers(index), self.networks[0].numbers(index)
+        return {
+            key: value
+            for name, number in numbers.items()
+            for key, value in ((name, number), (f"{name}_off", off(number, first[name])))
+        }
+
+    def _row(self, network: Compared, index: int) -> Row:
+        numbers, first = network.numbers(index), self.networks[0].numbers(index)
+
+        def cell(name: str, text: str) -> str:
+            change = off(numbers[name], first[name])
+            return (
+                text if network is self.networks[0] or change is None else f"{text} ({change:+.1%})"
+            )
+
+        size = network.report.sizes[index]
+        row = {
+            "name": network.report.name,
+            "params": cell("params", f"{network.report.params:,}"),
+            "image": shown_size(size.size),
+            "GMACs": cell("macs", giga(size.macs)),
+            "MACs/token": cell("macs_per_token", f"{macs_per_token(size):,.0f}"),
+            "activations": cell("activations", f"{size.activations / 1e6:,.1f} M"),
+            "verdict": network.report.verdict,
+        }
+        if network.timed:
+            timed = network.timed[index]
+            memory = "-" if timed.memory is None else f"{timed.memory / 1e6:,.1f}"
+            row["images/s"] = cell("images_per_second", f"{timed.images_per_second:,.1f}")
+            row["memory (MB)"] = cell("memory_bytes", memory)
+        return row
 
 
-def _row(network: CostReport[Cost], size: Cost) -> Row:
-    padding = size.padding_share()
-    return {
-        "name": network.name,
-        "params": f"{network.params:,}",
-        **totals(size),
-        "padding": "-" if padding is None else f"{padding:.1%}",
-        "MACs/pixel": f"{(size.macs - size.head) / size.pixels:,.0f}",
-        "exponent": "-" if network.exponent is None else f"{network.exponent:.4f}",
-        "verdict": network.verdict,
-    }
+def macs_per_token(size: SizeReport) -> float:
+    """MACs without the head's, over the tokens of the first stage's grid."""
+    return (size.macs - size.head) / math.prod(size.stages[0].grid)
+
+
+def off(number: float | None, first: float | None) -> float | None:
+    """A number over the first network's, less 1; None where either is not known, or that is 0."""
+    return number / first - 1 if number is not None and first else None

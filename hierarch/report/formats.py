@@ -18,6 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from hierarch.errors import FormatError
+from hierarch.report.latex import booktabs, escaped
 from hierarch.report.tables import Row, markdown_table, table
 
 WIDTH = 140
@@ -70,7 +71,7 @@ class Printable(Protocol):
         """What CSV holds: flat records that all have the keys of the first."""
 
     def blocks(self) -> Sequence[Block]:
-        """What a terminal and Markdown show, from top to bottom."""
+        """What a terminal, Markdown and LaTeX show, from top to bottom."""
 
 
 def text(report: Printable, format: str = "table") -> str:
@@ -133,6 +134,25 @@ def _in_markdown(block: Block) -> str:
             return heading + markdown_table(block.rows)
 
 
+def latex(blocks: Iterable[Block]) -> str:
+    """Blocks as LaTeX, without a newline at the end; its tables need the package booktabs."""
+    return "\n\n".join(map(_in_latex, _not_empty(blocks)))
+
+
+def _in_latex(block: Block) -> str:
+    match block:
+        case Title():
+            return rf"\paragraph{{{escaped(block.name)}}} {escaped(block.text)}"
+        case Paragraph():
+            lead = rf"\textbf{{{escaped(block.lead)}}}: " if block.lead else ""
+            return lead + escaped(block.text)
+        case Line():
+            return rf"\noindent {escaped(block.text)}"
+        case Table():
+            heading = rf"\noindent\textbf{{{escaped(block.heading)}}}" if block.heading else ""
+            return "\n\n".join(filter(None, [heading, booktabs(block.rows)]))
+
+
 @dataclass(frozen=True)
 class Listing:
     """A report that is a table of preformatted cells in every format."""
@@ -188,10 +208,16 @@ def _markdown(report: Printable) -> str:
     return f"{shown}\n" if shown else ""
 
 
+def _latex(report: Printable) -> str:
+    shown = latex(report.blocks())
+    return f"{shown}\n" if shown else ""
+
+
 FORMATS: dict[str, Callable[[Printable], str]] = {
     "table": _table,
     "json": _json,
     "csv": _csv,
     "markdown": _markdown,
+    "latex": _latex,
 }
 """Every format by name. The command line offers these in `--format`."""

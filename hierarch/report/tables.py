@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.table import Table
 
@@ -16,13 +17,18 @@ def table(rows: Sequence[Row]) -> Table:
     """A rich table of one or more rows that share their columns; numbers are right-aligned."""
     drawn = Table(header_style="bold", box=None, pad_edge=False)
     for column in rows[0]:
-        numbers = all(
-            row[column].removeprefix("x ")[:1].isdigit() or row[column] in ("", "-") for row in rows
-        )
-        drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if holds_numbers(rows, column) else "left"
+        drawn.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         drawn.add_row(*row.values())
     return drawn
+
+
+def holds_numbers(rows: Sequence[Row], column: str) -> bool:
+    """Whether every cell of a column is a number, or empty."""
+    return all(
+        row[column].removeprefix("x ")[:1].isdigit() or row[column] in ("", "-") for row in rows
+    )
 
 
 def markdown_table(rows: Sequence[Row]) -> str:

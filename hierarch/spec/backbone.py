@@ -17,6 +17,7 @@ from hierarch.spec.parts import (
     MixerSpec,
     NormSpec,
     StemSpec,
+    linear_params,
 )
 from hierarch.spec.registry import PartOf, default
 
@@ -85,6 +86,9 @@ class AbsolutePositionSpec(Spec):
         # bicubic: 16 per resized element; nothing on its own grid
         return 0 if grid == pair(self.grid) else 16 * tokens(grid) * dim
 
+    def params(self, *, dim: int) -> int:
+        return tokens(pair(self.grid)) * dim
+
 
 def _none_is_null(value: Any) -> Any:
     return None if isinstance(value, str) and value == "none" else value
@@ -123,6 +127,13 @@ class StagePlan:
     @property
     def depth(self) -> int:
         return len(self.mixers)
+
+    @property
+    def mlp_params(self) -> int:
+        """Parameters of a block's MLP, C -> D -> C, and of its activation."""
+        widen = linear_params(self.dim, self.hidden_dim, bias=self.mlp_bias)
+        narrow = linear_params(self.hidden_dim, self.dim, bias=self.mlp_bias)
+        return widen + self.activation.params() + narrow
 
 
 class BackboneSpec(Spec):

@@ -47,22 +47,31 @@ def claim(spec: BackboneSpec, size: Pair) -> Claim:
     """The claimed cost for one image of `size` pixels, (height, width)."""
     plan = spec.plan()
     dim, grid = plan[0].in_dim, spec.stem.grid(size)
-    stem = spec.stem.macs(dim=dim, size=size)
-    if spec.position_embedding:
-        stem += spec.position_embedding.macs(dim=dim, grid=grid)
+    stem = stem_macs(spec, dim=dim, size=size)
     padding = spec.stem.padding_macs(dim=dim, size=size)
     stages = []
     for stage in plan:
-        stages.append(_stage(stage, grid))
+        stages.append(stage_claim(stage, grid))
         grid = stages[-1].grid
-    head = 0
-    if spec.head:
-        head = spec.head.macs(dim=plan[-1].dim, grid=grid, norm=plan[-1].norm)
+    head = head_macs(spec, plan[-1], grid=grid)
     padding += sum(stage.padding for stage in stages)
     return Claim(stem=stem, stages=tuple(stages), head=head, padding=padding)
 
 
-def _stage(stage: StagePlan, grid: Pair) -> StageClaim:
+def stem_macs(spec: BackboneSpec, *, dim: int, size: Pair) -> int:
+    """The claim for the stem and the position embedding, `dim` wide."""
+    position = spec.position_embedding
+    embedded = position.macs(dim=dim, grid=spec.stem.grid(size)) if position else 0
+    return spec.stem.macs(dim=dim, size=size) + embedded
+
+
+def head_macs(spec: BackboneSpec, last: StagePlan, *, grid: Pair) -> int:
+    """The claim for the head, on the last stage's grid; 0 without a head."""
+    return spec.head.macs(dim=last.dim, grid=grid, norm=last.norm) if spec.head else 0
+
+
+def stage_claim(stage: StagePlan, grid: Pair) -> StageClaim:
+    """The claim for a stage, for the grid that comes in."""
     dim, parts, padding = stage.dim, dict.fromkeys(PARTS, 0), 0
     if stage.downsample:
         downsample, in_dim = stage.downsample, stage.in_dim

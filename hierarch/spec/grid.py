@@ -6,11 +6,15 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
+
+from hierarch.errors import SpecError
 
 Pair = tuple[int, int]
 """Height, width."""
+MAX_SIDE = 65_536
+"""Pixels along a side of an image, at most."""
 SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
 """What happens to a map that is smaller than a window: see `fit`."""
 
@@ -18,6 +22,14 @@ SmallMap = Literal["pad", "pad_shift", "clamp", "clamp_both"]
 def pair(value: int | Pair) -> Pair:
     """(n, n) for an integer n, which means both axes; a pair unchanged."""
     return (value, value) if isinstance(value, int) else value
+
+
+def checked_size(size: int | Sequence[int]) -> Pair:
+    """The (height, width) of an image. Raises `SpecError` for what is none."""
+    sides = pair(size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_SIDE for s in sides):
+        raise SpecError(f"size {size!r}: a side should be an integer from 1 to {MAX_SIDE}")
+    return sides[0], sides[1]
 
 
 def ceil_div(n: int, d: int) -> int:

@@ -8,7 +8,7 @@ from pydantic import Field, Strict
 
 from hierarch.spec.base import Flag, Rate, Ratio, Spec
 from hierarch.spec.grid import Pair
-from hierarch.spec.parts import ActivationSpec, NormSpec
+from hierarch.spec.parts import ActivationSpec, NormSpec, linear_params
 from hierarch.spec.registry import PartOf, default
 
 Norm = Annotated[NormSpec, PartOf("norm")]
@@ -48,3 +48,11 @@ class HeadSpec(Spec):
                 + hidden * self.num_classes
             )
         return total + dim * self.num_classes
+
+    def params(self, *, dim: int, norm: NormSpec) -> int:
+        """The claim: parameters; `norm` is the network's."""
+        norm, hidden = self.norm or norm, self.hidden_dim(dim)
+        total = norm.params(dim=dim)
+        if hidden:
+            total += linear_params(dim, hidden) + self.activation.params() + norm.params(dim=hidden)
+        return total + (linear_params(hidden or dim, self.num_classes) if self.num_classes else 0)

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
     from hierarch.spec.backbone import StagePlan
 
+
+def linear_params(in_dim: int, out_dim: int, *, bias: bool = True) -> int:
+    """Parameters of a linear layer."""
+    return in_dim * out_dim + bias * out_dim
+
+
+def built_params(module: nn.Module) -> int:
+    """Parameters of a module that was built, for a part without a formula of its own."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 KINDS = ("mixer", "block", "norm", "activation", "stem", "downsample")
 
 
@@ -67,6 +78,11 @@ class MixerSpec(Part):
         """The part of `macs` that is spent on padding."""
         return 0
 
+    def params(self, *, dim: int) -> int:
+        """The claim: parameters. Without a formula of the mixer's own, its module is built and
+        counted, which takes thousands of times as long."""
+        return built_params(self.build(dim))
+
     def tile(self) -> Pair:
         """(height, width): a grid whose sides are multiples of these is not padded."""
         return (1, 1)
@@ -92,6 +108,12 @@ class BlockSpec(Part):
     norms: ClassVar[int]
     """Number of norms in a block."""
 
+    def params(self, stage: StagePlan, mixer: MixerSpec) -> int:
+        """The claim: parameters of a block without its mixer. Without a formula of the block's
+        own, its module is built and counted."""
+        built = self.build(stage, mixer, drop_path=0)
+        return built_params(built) - mixer.params(dim=stage.dim)
+
     @abstractmethod
     def build(self, stage: StagePlan, mixer: MixerSpec, *, drop_path: float) -> nn.Module:
         """The module."""
@@ -102,6 +124,11 @@ class ActivationSpec(Part):
 
     kind: ClassVar[str] = "activation"
     formula: ClassVar[str] = "0: element-wise, which is free by fvcore's convention"
+
+    def params(self) -> int:
+        """The claim: parameters. Without a number of the activation's own, its module is built
+        and counted."""
+        return built_params(self.build())
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -118,6 +145,11 @@ class NormSpec(Part):
     @abstractmethod
     def macs(self, *, dim: int, grid: Pair) -> int:
         """The claim, by fvcore's convention for norms."""
+
+    def params(self, *, dim: int) -> int:
+        """The claim: parameters. Without a formula of the norm's own, its module is built and
+        counted."""
+        return built_params(self.build(dim))
 
     @abstractmethod
     def build(self, dim: int, *, init: float = 1) -> nn.Module:
@@ -147,6 +179,11 @@ class StemSpec(Part):
     def padding_macs(self, *, dim: int, size: Pair) -> int:
         """The part of `macs` that is spent on padding."""
 
+    def params(self, *, dim: int) -> int:
+        """The claim: parameters. Without a formula of the stem's own, its module is built and
+        counted."""
+        return built_params(self.build(dim))
+
     @abstractmethod
     def build(self, dim: int) -> nn.Module:
         """The module."""
@@ -172,6 +209,11 @@ class DownsampleSpec(Part):
     @abstractmethod
     def padding_macs(self, *, in_dim: int, dim: int, grid: Pair) -> int:
         """The part of `macs` that is spent on padding."""
+
+    def params(self, *, in_dim: int, dim: int) -> int:
+        """The claim: parameters. Without a formula of the downsampling's own, its module is built
+        and counted."""
+        return built_params(self.build(in_dim, dim))
 
     @abstractmethod
     def build(self, in_dim: int, dim: int) -> nn.Module:

@@ -11,24 +11,11 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import plain
 from hierarch.spec.fields import yaml
 from hierarch.spec.load import Source, load, override
+from hierarch.spec.match import Match
 from hierarch.spec.parts import MixerSpec, Part
 from hierarch.spec.registry import get, names
 
 Mixer = str | Mapping[str, Any] | MixerSpec
-
-
-def swap(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> BackboneSpec:
-    """The spec with another token mixer in some stages (numbered from 0), or in all.
-
-    `mixer` is a name, or a mapping with fields. Fields that both mixers have (window_size,
-    shift_size, head_dim, ...) keep their values, and others have their defaults. A cycle becomes a
-    single entry if its new entries are equal. Raises `SpecError` for an unknown mixer or stage, and
-    for a mixer that does not support the widths.
-
-    >>> swap("swin_tiny", "window_mlp", stages=[0]).stages[0].mixer[1].shift_size
-    3
-    """
-    return explain(source, mixer, stages).spec
 
 
 Origin = Literal["given", "carried over", "at its default", "dropped"]
@@ -54,6 +41,8 @@ class Swap:
     changes: tuple[FieldChange, ...]
     joined: int = 0
     """Length of a cycle that became a single entry, since its entries are equal; else 0."""
+    match: Match | None = None
+    """How the budget was met, where there is one."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,11 +54,13 @@ class Swap:
             lines[change.origin].append(shown)
         if self.joined:
             lines["one entry for a cycle of"] = [str(self.joined)]
-        return tuple(f"{origin}: {', '.join(shown)}" for origin, shown in lines.items() if shown)
+        fields = (f"{origin}: {', '.join(shown)}" for origin, shown in lines.items() if shown)
+        return (*fields, *(self.match.notes if self.match else ()))
 
 
 def explain(source: Source, mixer: Mixer, stages: Sequence[int] | None = None) -> Swap:
-    """`swap`, with the origin of each field's value."""
+    """Swap the token mixer as `hierarch.swap` does without a budget, and say where each field's
+    value comes from."""
     spec = load(source)
     last = len(spec.stages) - 1
     if stages is not None and not all(0 <= stage <= last for stage in stages):

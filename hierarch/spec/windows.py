@@ -10,7 +10,18 @@ from pydantic import ConfigDict, Field, Strict, model_validator
 
 from hierarch.spec.base import Side, fault
 from hierarch.spec.grid import Pair, SmallMap, fit, pair
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.parts import MixerSpec, linear_params
+
+
+def attention_params(dim: int, *, qkv_bias: bool, proj_bias: bool = True) -> int:
+    """Parameters of the two linear layers of self-attention: C -> 3C and C -> C."""
+    return linear_params(dim, 3 * dim, bias=qkv_bias) + linear_params(dim, dim, bias=proj_bias)
+
+
+def bias_table_params(window: Pair, *, heads: int) -> int:
+    """Parameters of a relative position bias: one per head and offset, (2h-1)(2w-1)."""
+    h, w = window
+    return (2 * h - 1) * (2 * w - 1) * heads
 
 
 class HeadedSpec(MixerSpec):

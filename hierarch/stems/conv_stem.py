@@ -14,7 +14,7 @@ from hierarch.nn.layers import build_norm
 from hierarch.spec.base import Flag
 from hierarch.spec.convolution import Length, Padding, strided
 from hierarch.spec.grid import Pair, tokens
-from hierarch.spec.parts import NormSpec, StemSpec
+from hierarch.spec.parts import NormSpec, StemSpec, linear_params
 from hierarch.spec.registry import PartOf, register
 
 
@@ -58,6 +58,10 @@ class ConvStemSpec(StemSpec):
 
     def padding_macs(self, *, dim: int, size: Pair) -> int:
         return 0
+
+    def params(self, *, dim: int) -> int:
+        norm = self.norm.params(dim=dim) if self.norm else 0
+        return linear_params(self.kernel_size**2 * self.in_chans, dim, bias=self.bias) + norm
 
     def build(self, dim: int) -> nn.Module:
         return ConvStem(self, dim)

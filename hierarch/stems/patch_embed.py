@@ -15,7 +15,7 @@ from hierarch.nn.padding import pad_to_multiple
 from hierarch.norms.layer_norm import LayerNormSpec
 from hierarch.spec.base import Side
 from hierarch.spec.grid import Pair, ceil_div, pair, tokens
-from hierarch.spec.parts import NormSpec, StemSpec
+from hierarch.spec.parts import NormSpec, StemSpec, linear_params
 from hierarch.spec.registry import PartOf, register
 
 
@@ -50,6 +50,10 @@ class PatchEmbedSpec(StemSpec):
     def padding_macs(self, *, dim: int, size: Pair) -> int:
         padded = tokens(self.grid(size)) * tokens(self.stride())
         return (padded - tokens(size)) * self.in_chans * dim
+
+    def params(self, *, dim: int) -> int:
+        norm = self.norm.params(dim=dim) if self.norm else 0
+        return linear_params(tokens(self.stride()) * self.in_chans, dim) + norm
 
     def build(self, dim: int) -> nn.Module:
         norm = build_norm(self.norm, dim) if self.norm else nn.Identity()
