@@ -17,7 +17,8 @@ def names(*words: str) -> set[str]:
 
 PARTS = names("mixers", "blocks", "norms", "activations", "stems", "downsamples")
 NETWORK = names("nn") | PARTS
-ABOVE = names("building", "complexity", "cli", "weights", "testing", "bench")
+ABOVE = names("building", "complexity", "cli", "weights", "testing", "bench", "train")
+TRAIN = "hierarch.train"
 NEVER = {
     "hierarch.spec": {"torch", "einops", "hierarch.engine", "hierarch.report", *NETWORK, *ABOVE},
     **{part: {"hierarch.engine", "hierarch.report", *ABOVE} for part in sorted(NETWORK)},
@@ -25,9 +26,11 @@ NEVER = {
     "hierarch.files": {"torch", *names("spec", "engine", "report"), *NETWORK, *ABOVE},
     "hierarch.engine": ABOVE,
     "hierarch.building": ABOVE - names("building"),
-    "hierarch.complexity": names("cli", "weights", "testing", "bench"),
-    "hierarch.bench": names("cli", "weights", "testing"),
-    "hierarch.weights": names("cli", "complexity", "bench"),
+    "hierarch.complexity": names("cli", "weights", "testing", "bench", "train"),
+    "hierarch.bench": names("cli", "weights", "testing", "train"),
+    "hierarch.weights": names("cli", "complexity", "bench", "train"),
+    "hierarch.train": names("cli", "complexity", "testing"),
+    "hierarch.train.recipe": {"torch", "lightning", "torchvision", *NETWORK, *ABOVE - {TRAIN}},
     "hierarch.report": {"torch", "hierarch.engine", *NETWORK, *ABOVE},
 }
 """What a part of the library does not import."""
@@ -37,6 +40,7 @@ ONLY = {
     "rich": {"hierarch.report", "hierarch.cli"},
     "typer": {"hierarch.cli"},
     "ruamel": {"hierarch.spec"},
+    "lightning": {"hierarch.train"},
     "onnxruntime": {"hierarch.bench.runtimes"},
     "openvino": {"hierarch.bench.runtimes"},
 }
@@ -116,6 +120,11 @@ def test_every_folder_is_looked_at():
         ("bench/timing.py", "from rich.table import Table", "rich.table"),
         ("bench/timing.py", "import hierarch.cli", "hierarch.cli"),
         ("bench/timing.py", "import onnxruntime", "onnxruntime"),
+        ("train/recipe.py", "import torch", "torch"),
+        ("train/recipe.py", "from hierarch.building import build", "hierarch.building.build"),
+        ("train/loop.py", "from hierarch.cli.progress import progress", "hierarch.cli.progress"),
+        ("building.py", "from hierarch.train import recipe", "hierarch.train.recipe"),
+        ("weights/load.py", "from lightning.fabric import Fabric", "lightning.fabric.Fabric"),
         ("weights/load.py", "from ruamel.yaml import YAML", "ruamel.yaml"),
     ],
 )
