@@ -60,3 +60,11 @@ class FormatError(HierarchError):
 
 class BenchError(HierarchError):
     """A benchmark that cannot be run as it was asked for."""
+
+
+class DataError(HierarchError):
+    """Images that are not there, that cannot be read, or that do not fit the network."""
+
+
+class TrainError(HierarchError):
+    """A run that cannot start, or that cannot go on."""

@@ -126,8 +126,8 @@ class Recipe(Spec):
     """Subtracted from each channel, of values from 0 to 1: ImageNet's. One value serves all."""
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     """What each channel is then divided by."""
-    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    """Of the arithmetic; with bfloat16 and float16 weights stay in float32 (autocast)."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Of the arithmetic; with bfloat16, weights stay in float32 (autocast)."""
     compile: Flag = False
     """torch.compile."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -147,6 +147,8 @@ class Recipe(Spec):
     ema_decay: Rate | None = None
     """Decay of a moving average of the weights, which starts fast: (1 + n) / (10 + n) at step n if
     that is less. It is evaluated and kept instead of the weights; null for none."""
+    log_steps: Count = 50
+    """Steps from one line of metrics to the next, which has the mean loss between them."""
     evaluate_epochs: Count = 1
     """Epochs from one evaluation on held-out images to the next; the last one always has one."""
     checkpoint_steps: Count | None = None
