@@ -12,6 +12,7 @@ from hierarch.cli.convert import convert
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
+from hierarch.cli.train import train
 from hierarch.errors import HierarchError
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, bench, show, validate, swap, convert, mixers, schema):
+for command in (flops, bench, show, validate, swap, convert, train, mixers, schema):
     app.command()(command)
 
 

@@ -12,16 +12,19 @@ DELAY = 1.0
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function to call with (steps done, steps in all); it draws a bar on stderr.
+def progress(label: str) -> Iterator[Callable[..., None]]:
+    """Yields a function to call with (steps done, steps in all), and a text to stand beside them;
+    it draws a bar on stderr, with the time that is left.
 
     Nothing is drawn in the first second, nor where stderr is not a terminal. The bar is drawn in
     the calling thread, never by one in the background, which would disturb timings.
     """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
     bar = Progress(
+        *Progress.get_default_columns(),
+        TextColumn("{task.fields[beside]}"),
         console=Console(stderr=True),
         transient=True,
         auto_refresh=False,
@@ -29,11 +32,11 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         redirect_stderr=False,
         disable=not sys.stderr.isatty(),
     )
-    task = bar.add_task(label, total=None)
+    task = bar.add_task(label, total=None, beside="")
     begun = time.monotonic()
 
-    def advance(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+    def advance(done: int, total: int, beside: str = "") -> None:
+        bar.update(task, completed=done, total=total, beside=beside)
         if time.monotonic() - begun > DELAY:
             bar.start()
             bar.refresh()

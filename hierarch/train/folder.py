@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def save_whole(state: Mapping[str, Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def leftovers(folder: Path) -> Iterable[Path]:
+def leftovers(folder: Path) -> list[Path]:
     """Files in a run's folder that are none of its own."""
     own = {".lock", *(path.name for path in vars(RunFolder(folder)).values() if path != folder)}
     return [file for file in folder.iterdir() if file.name not in own]

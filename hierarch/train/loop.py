@@ -72,8 +72,8 @@ class Loop:
     ) -> None:
         self.recipe, self.plan, self.fabric, self.folder = recipe, plan, fabric, folder
         self.identity = dict(identity)
-        self.classes = model.get_classifier().out_features
-        self.mix = _mixing(recipe.mix, self.classes)
+        assert model.spec.head is not None
+        self.mix = _mixing(recipe.mix, model.spec.head.num_classes)
         adam = optimizer(model, recipe.optimizer)
         self.network: Backbone = model
         runs = torch.compile(model) if recipe.compile else model
@@ -84,6 +84,8 @@ class Loop:
         )
         self.adam = adam
         self.counts = Counts()
+        self.broken = 0
+        """Of this process, since the last checkpoint."""
 
     @property
     def evaluated(self) -> nn.Module:
@@ -106,14 +108,18 @@ class Loop:
         self.counts = Counts(**state["counts"])
 
     def save(self) -> None:
-        """Write the checkpoint, in one process."""
+        """Write the checkpoint, in one process, with what all processes counted."""
+        counts = self.counts
+        counts.losses = self._reduced(counts.losses, "mean")
+        counts.broken += int(self._reduced(self.broken, "sum"))
+        self.broken = 0
         if self.fabric.is_global_zero:
             state = {
                 "identity": self.identity,
                 "model": self.network.state_dict(),
                 "optimizer": self.adam.state_dict(),
                 "schedule": self.schedule.state_dict(),
-                "counts": vars(self.counts),
+                "counts": vars(counts),
             }
             if self.average:
                 state["average"] = self.average.state_dict()
@@ -136,6 +142,7 @@ class Loop:
         self.network.train()
         begun, first = time.perf_counter(), self.counts.step
         for step in range(first, self.plan.steps):
+            lr = max(group["lr"] for group in self.adam.param_groups)
             loss, norm = self.step(step, batches)
             counts, done = self.counts, step + 1
             counts.step = done
@@ -145,11 +152,11 @@ class Loop:
             if advance:
                 advance(Progress(done, self.plan.steps, step // per_epoch, loss, speed))
             if done % self.recipe.log_steps == 0 or done == self.plan.steps:
-                self._log(norm, speed)
+                self._log(lr, norm, speed)
             epoch_ends, ends = done % per_epoch == 0, done == self.plan.steps
-            if ends or (epoch_ends and done // per_epoch % self.recipe.evaluate_epochs == 0):
-                if evaluate:
-                    self._evaluate(evaluate)
+            due = epoch_ends and done // per_epoch % self.recipe.evaluate_epochs == 0
+            if evaluate and (ends or due):
+                self._evaluate(evaluate)
             if ends or done % every == 0:
                 self.save()
         return self.counts
@@ -161,7 +168,7 @@ class Loop:
         seen = []
         for part in range(parts):
             batch = next(batches)
-            self.counts.broken += len(batch.broken)
+            self.broken += len(batch.broken)
             images, labels = self._on_device(batch)
             seen.append((images, labels))
             with self.fabric.no_backward_sync(self.model, enabled=part < parts - 1):
@@ -217,13 +224,12 @@ class Loop:
                 )
             yield batch
 
-    def _log(self, norm: float, speed: float) -> None:
+    def _log(self, lr: float, norm: float, speed: float) -> None:
         counts = self.counts
-        mean = torch.tensor([counts.losses / counts.since], dtype=torch.float64)
-        counts.loss = float(self.fabric.all_reduce(mean.to(self.fabric.device), reduce_op="mean"))
+        counts.loss = self._reduced(counts.losses / counts.since, "mean")
         counts.losses, counts.since = 0.0, 0
         row = {
-            "lr": max(group["lr"] for group in self.adam.param_groups),
+            "lr": lr,
             "loss": counts.loss,
             "grad_norm": norm,
             "images_per_s": round(speed, 1),
@@ -256,15 +262,27 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         if step > 0:
             self.save()
-        parts = enumerate(seen)
-        found = (self._culprit(step, part, *images) for part, images in parts)
-        where = next(filter(None, found), "") or "no layer of this process"
+        found = (self._culprit(step, part, *images) for part, images in enumerate(seen))
+        everywhere = self._gathered(next(filter(None, found), ""))
+        where = next(filter(None, everywhere), "no layer: run again, the same step may succeed")
         kept = f"{self.folder.checkpoint} has the weights before it" if step else "nothing is kept"
         raise TrainError(
-            f"step {step + 1} (epoch {step // self.plan.steps_per_epoch}) made numbers that are not "
-            f"finite, first in {where}; {kept}. A lower optimizer.lr, clip_grad_norm or a longer "
-            "warm-up may help; give --weights to begin from them"
+            f"step {step + 1} (epoch {step // self.plan.steps_per_epoch}) made numbers that are "
+            f"not finite, first in {where}; {kept}. A lower optimizer.lr, clip_grad_norm or a "
+            "longer warm-up may help; give --weights to begin from them"
         )
+
+    def _reduced(self, value: float, how: str) -> float:
+        """A number of each process -> their mean or sum."""
+        local = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.all_reduce(local, reduce_op=how))
+
+    def _gathered(self, value: str) -> list[str]:
+        """A text of each process -> all of them."""
+        found = [value] * self.fabric.world_size
+        if self.fabric.world_size > 1:
+            torch.distributed.all_gather_object(found, value)
+        return found
 
     def _culprit(self, step: int, part: int, images: Tensor, labels: Tensor) -> str:
         def loss() -> Tensor:

@@ -60,7 +60,7 @@ class Machine:
 def _logger(name: str, run: str) -> Any:
     if name == "tensorboard":
         require("tensorboard")
-        from lightning.fabric.loggers import TensorBoardLogger
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
         return TensorBoardLogger(root_dir=run, name="tensorboard", version="")
     if name == "wandb":
