@@ -50,9 +50,7 @@ def train(
     ] = "small_images",
     run: Annotated[
         Path | None,
-        typer.Option(
-            "--run", help="The run's folder, or that of several runs. By default in runs/."
-        ),
+        typer.Option("--run", help="The run's folder; of several specs, that of their folders."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped.")
@@ -122,9 +120,10 @@ def train(
         images = open_data(data, root=data_root, download=download)
     reports = []
     for network in networks:
-        folder = (run or Path("runs")) / network.name if run is None or names[1:] else run
         if run is None:
-            folder = folder.with_name(f"{network.name}-{how.name}")
+            folder = Path("runs") / f"{network.name}-{how.name}"
+        else:
+            folder = run / network.name if len(networks) > 1 else run
         with progress(network.name) as draw, redirect_stdout(sys.stderr):
 
             def advance(at: Progress, draw: object = draw) -> None:

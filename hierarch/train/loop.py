@@ -104,7 +104,8 @@ class Loop:
         self.adam.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average:
-            self.average.load_state_dict(state["average"])
+            self.average.module.load_state_dict(state["model_ema"])
+            self.average.n_averaged.fill_(state["averaged"])
         self.counts = Counts(**state["counts"])
 
     def save(self) -> None:
@@ -114,7 +115,7 @@ class Loop:
         counts.broken += int(self._reduced(self.broken, "sum"))
         self.broken = 0
         if self.fabric.is_global_zero:
-            state = {
+            state: dict[str, Any] = {
                 "identity": self.identity,
                 "model": self.network.state_dict(),
                 "optimizer": self.adam.state_dict(),
@@ -122,7 +123,8 @@ class Loop:
                 "counts": vars(counts),
             }
             if self.average:
-                state["average"] = self.average.state_dict()
+                state["model_ema"] = self.average.module.state_dict()
+                state["averaged"] = int(self.average.n_averaged)
             kept = "the checkpoint before it" if self.folder.checkpoint.exists() else "nothing"
             self.folder.save(state, kept=kept)
         self.fabric.barrier()

@@ -229,12 +229,13 @@ def surroundings() -> dict[str, Any]:
     import hierarch
     from hierarch.bench.machine import processor
 
-    packages = ("torch", "torchvision", "lightning", "numpy", "pillow")
+    packages = ("torchvision", "lightning", "numpy", "pillow")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": {
             "python": platform.python_version(),
             "hierarch": hierarch.__version__,
+            "torch": str(torch.__version__),
             **{name: metadata.version(name) for name in packages},
         },
         "machine": {
