@@ -9,6 +9,7 @@ import typer
 from hierarch.cli.bench import bench
 from hierarch.cli.common import version
 from hierarch.cli.convert import convert
+from hierarch.cli.evaluate import evaluate, predict
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
@@ -22,7 +23,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, bench, show, validate, swap, convert, train, mixers, schema):
+for command in (
+    flops,
+    bench,
+    show,
+    validate,
+    swap,
+    convert,
+    train,
+    evaluate,
+    predict,
+    mixers,
+    schema,
+):
     app.command()(command)
 
 
