@@ -103,6 +103,7 @@ def train(
     if len(names) > len({*names}):
         raise TrainError(f"two specs have the same name ({', '.join(names)}), so the same folder")
     require("lightning", "torchvision")
+    from hierarch.train.running import is_first_process
     from hierarch.train.running import train as run_one
     from hierarch.train.settings import Machine
     from hierarch.train.sources import open_data
@@ -144,4 +145,5 @@ def train(
                 note=lambda text: typer.echo(text, err=True),
             )
         reports.append(report)
-    write(TrainReports(tuple(reports)), format)
+    if is_first_process():
+        write(TrainReports(tuple(reports)), format)

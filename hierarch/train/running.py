@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,23 +59,52 @@ def train(
     images = open_data(data) if isinstance(data, str) else data
     given = specs.load(spec)
     network = with_classes(given, len(images.train.classes))
-    say = note or (lambda _: None)
+    fabric = machine.fabric(how.precision, str(run))
+    first = fabric.is_global_zero
+    say = note if note and first else _ignore
     if network != given:
         say(f"{given.name}: the classifier has {len(images.train.classes)} classes, as the data")
     if images.held_out is None:
         say(f"{images.name}: no held-out images (a folder val or test), so nothing is evaluated")
-    fabric = machine.fabric(how.precision, str(run))
     folder = RunFolder(run)
-    if not fabric.is_global_zero:
-        return _trained(fabric, folder, network, how, images, weights, machine, skip_broken, None)
-    with folder.locked():
-        if folder.results.exists() and resume:
+    with ExitStack() as stack:
+        problem, finished = "", False
+        if first:
+            try:
+                stack.enter_context(folder.locked())
+                finished = folder.results.exists() and resume
+                _begin(folder, network, how, images, resume=resume, command=command)
+            except TrainError as error:
+                problem = str(error)
+        # a process that stopped alone would leave the others waiting for it
+        problem, finished = fabric.broadcast((problem, finished))
+        if problem:
+            raise TrainError(problem)
+        if finished:
             say(f"{folder.path}: is finished already")
             return TrainReport(**_results(folder))
-        _begin(folder, network, how, images, resume=resume, command=command)
         return _trained(
-            fabric, folder, network, how, images, weights, machine, skip_broken, advance
+            fabric,
+            folder,
+            network,
+            how,
+            images,
+            weights,
+            machine,
+            skip_broken,
+            advance if first else None,
         )
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that prints, of which there may be several."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 def with_classes(spec: BackboneSpec, classes: int) -> BackboneSpec:
