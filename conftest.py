@@ -14,7 +14,10 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 import hierarch
+from hierarch.spec import documents as yaml_documents
 from hierarch.spec import registry
+from hierarch.spec.reader import parse
+from hierarch.train.recipe import RECIPE
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core; read when torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -57,9 +60,13 @@ def console(example):
 
 
 def spec(example):
-    """A fence without stages is a piece of a spec: a small network is put around it."""
+    """A fence without stages is a piece of a spec: a small network is put around it. One with
+    epochs is a recipe."""
     text = example.parsed
     fences.save(text)
+    if "epochs:" in text:
+        yaml_documents.validate(parse(text, kind=RECIPE), hierarch.Recipe, RECIPE)
+        return
     if "stages:" not in text:
         text += "stages: [{dim: 96, depth: 2}]\n"
     if "mixer:" not in text:
