@@ -1,5 +1,6 @@
 """The loop: what a step does, going on, what is kept, what is said when it cannot go on."""
 
+import csv
 import json
 import math
 import resource
@@ -360,3 +361,28 @@ def test_the_average_starts_fast():
         decay = min(0.9, (1 + n) / (10 + n))
         wanted = value if wanted is None else decay * wanted + (1 - decay) * value
         assert float(average.module.weight.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_metrics_go_to_loggers_of_fabric_too(data, tmp_path):
+    from lightning.fabric.loggers import CSVLogger
+
+    logger = CSVLogger(tmp_path, name="fabric", version="", flush_logs_every_n_steps=1)
+    machine = Machine(accelerator="cpu", devices="1", loggers=[logger])
+    run = tmp_path / "run"
+    train(train_data.network(), data, recipe=train_data.RECIPE, run=run, machine=machine)
+    with (tmp_path / "fabric" / "metrics.csv").open() as file:
+        theirs = [row["loss"] for row in csv.DictReader(file) if row["loss"]]
+    assert theirs == [row["loss"] for row in RunFolder(run).rows() if row["loss"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "evaluated"),
+    [({"precision": "bfloat16"}, ["3", "6", "9"]), ({"evaluate_epochs": 2}, ["6", "9"])],
+)
+def test_other_ways_to_compute_and_to_evaluate(data, tmp_path, fields, evaluated):
+    report = trained(data, tmp_path / "run", recipe=fields)
+    rows = RunFolder(tmp_path / "run").rows()
+    assert [row["step"] for row in rows if row["val_loss"]] == evaluated
+    assert math.isfinite(report.loss)
+    kept = weights(tmp_path / "run").values()
+    assert {value.dtype for value in kept if value.is_floating_point()} == {torch.float32}

@@ -81,6 +81,8 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
             return ", or ".join(values(choice, quote) for choice in choices)
         case {"type": "array", "prefixItems": [first, *rest]}:
             return f"a list of {1 + len(rest)}, each {values(first)}"
+        case {"type": "array", "items": {"type": "number"} as item}:
+            return f"a list, each {values(item)}"
         case {"type": "array", "items": item}:
             return f"a list of {values(item, quote).removeprefix('an ').removeprefix('a ')}s"
         case {"type": "integer" | "number" as kind}:

@@ -21,8 +21,8 @@ from hierarch.spec.reader import Document, Kind
 
 RECIPE = Kind("recipe", "`epochs`", "recipes")
 
-Positive = Annotated[float, Strict(), Field(gt=0, le=1e6, allow_inf_nan=False)]
-Size = Annotated[float, Strict(), Field(ge=0, le=1e6, allow_inf_nan=False)]
+Positive = Annotated[float, Strict(), Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Size = Annotated[float, Strict(), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
 

@@ -12,6 +12,7 @@ from hierarch.train.needs import require
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from lightning.fabric.loggers.logger import Logger
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float64": "64-true"}
 LOGGERS = ("tensorboard", "wandb", "mlflow")
@@ -31,7 +32,8 @@ class Machine:
     strategy: str = "auto"
     workers: int = 0
     """Processes that prepare images, of each training process."""
-    loggers: Sequence[str] = ()
+    loggers: Sequence[str | Logger] = ()
+    """Names among `LOGGERS`, or loggers of Fabric's."""
 
     def fabric(self, precision: str, run: str) -> Fabric:
         """A launched Fabric. Raises `TrainError` for a flag that it refuses."""
@@ -57,7 +59,9 @@ class Machine:
         return fabric
 
 
-def _logger(name: str, run: str) -> Any:
+def _logger(name: str | Logger, run: str) -> Any:
+    if not isinstance(name, str):
+        return name
     if name == "tensorboard":
         require("tensorboard")
         from lightning.fabric.loggers.tensorboard import TensorBoardLogger
