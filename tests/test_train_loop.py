@@ -131,6 +131,17 @@ def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
         trained(other, run, recipe={"checkpoint_steps": 1}, resume=True)
 
 
+def test_a_run_that_never_came_to_a_checkpoint_begins_anew(data, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match="fewer than one batch of 64"):
+        trained(data, run, recipe={"batch_size": 64})
+    with pytest.raises(KeyboardInterrupt):
+        trained(data, run, recipe={"batch_size": 4}, stop_at=2)
+    trained(data, run)
+    assert load_recipe(run / "recipe.yaml").batch_size == 8
+    assert [row["step"] for row in RunFolder(run).rows()][:3] == ["1", "2", "3"]
+
+
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")

@@ -132,7 +132,7 @@ def _begin(
     """Write what the run is, or see that it is the one that goes on. Raises `TrainError`."""
     from hierarch.train.folder import leftovers
 
-    if folder.begun:
+    if folder.checkpoint.exists() or folder.results.exists():
         if not resume:
             raise TrainError(
                 f"{folder.path}: holds a run already; give --resume to go on with it, or another "
