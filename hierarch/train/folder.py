@@ -79,7 +79,9 @@ class RunFolder:
                 file.unlink()
 
     def begin(self, *, spec: str, recipe: str, about: Mapping[str, Any]) -> None:
-        """Write what the run is; run.json last, which says that all of it is there."""
+        """Write what the run is; run.json last, which says that all of it is there. What an earlier
+        one left that never came to a checkpoint is replaced."""
+        self.best.unlink(missing_ok=True)
         self._write(self.spec, spec)
         self._write(self.recipe, recipe)
         self._write(self.metrics, ",".join(COLUMNS) + "\n")
@@ -166,5 +168,10 @@ def save_whole(state: Mapping[str, Any], path: Path) -> None:
 
 def leftovers(folder: Path) -> list[Path]:
     """Files in a run's folder that are none of its own."""
-    own = {".lock", *(path.name for path in vars(RunFolder(folder)).values() if path != folder)}
+    own = {
+        ".lock",
+        "tensorboard",
+        "wandb",
+        *(path.name for path in vars(RunFolder(folder)).values() if path != folder),
+    }
     return [file for file in folder.iterdir() if file.name not in own]
