@@ -14,7 +14,10 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 import hierarch
+from hierarch.spec import documents as yaml_documents
 from hierarch.spec import registry
+from hierarch.spec.reader import parse
+from hierarch.train.recipe import RECIPE
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core; read when torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -60,9 +63,13 @@ def console(example):
 
 
 def spec(example):
-    """Loads a `yaml` fence as a spec. One without stages is completed to a small network."""
+    """Loads a `yaml` fence as a spec, or as a recipe if it has epochs. A spec without stages is
+    completed to a small network."""
     text = example.parsed
     fences.save(text)
+    if "epochs:" in text:
+        yaml_documents.validate(parse(text, kind=RECIPE), hierarch.Recipe, RECIPE)
+        return
     if "stages:" not in text:
         text += "stages: [{dim: 96, depth: 2}]\n"
     if "mixer:" not in text:

@@ -1,4 +1,4 @@
-"""The tables of fields in spec.md, from the library's own schema and docstrings."""
+"""The tables of fields in spec.md and training.md, from the library's own schema and docstrings."""
 
 import re
 from typing import Any
@@ -9,10 +9,20 @@ from hierarch.spec.backbone import AbsolutePositionSpec
 from hierarch.spec.base import Spec
 from hierarch.spec.fields import FieldInfo, describe, either, yaml
 from hierarch.spec.head import HeadSpec
+from hierarch.train import recipe
 
 BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SPECS = (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, AbsolutePositionSpec)
+
+RECIPES = (
+    recipe.Recipe,
+    recipe.OptimizerRecipe,
+    recipe.ScheduleRecipe,
+    recipe.AugmentRecipe,
+    recipe.MixRecipe,
+    recipe.EvaluateRecipe,
+)
 
 
 def filled(document: str) -> str:
@@ -24,6 +34,10 @@ def filled(document: str) -> str:
 
 
 def _block(of: str) -> str:
+    schema = recipe.recipe_schema()
+    for cls in RECIPES:
+        if cls.__name__ == of:
+            return _table(cls, schema if cls is recipe.Recipe else schema["$defs"][of])
     schema = hierarch.schema()
     for cls in SPECS:
         if cls.__name__ == of:

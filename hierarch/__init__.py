@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from hierarch.spec.registry import register as register
     from hierarch.spec.schema import schema as schema
     from hierarch.swapping import swap as swap
+    from hierarch.train.recipe import Recipe as Recipe
+    from hierarch.train.recipe import load_recipe as load_recipe
     from hierarch.weights.convert import convert_weights as convert_weights
     from hierarch.weights.export import export_weights as export_weights
     from hierarch.weights.infer import from_checkpoint as from_checkpoint
@@ -56,6 +58,7 @@ _HOME = {
     "CountError": "hierarch.errors",
     "HierarchError": "hierarch.errors",
     "MixerSpec": "hierarch.spec.parts",
+    "Recipe": "hierarch.train.recipe",
     "Report": "hierarch.report",
     "SpecError": "hierarch.errors",
     "StageSpec": "hierarch.spec.backbone",
@@ -70,6 +73,7 @@ _HOME = {
     "export_weights": "hierarch.weights.export",
     "from_checkpoint": "hierarch.weights.infer",
     "infer": "hierarch.weights.infer",
+    "load_recipe": "hierarch.train.recipe",
     "load_weights": "hierarch.weights.load",
     "loads": "hierarch.spec.load",
     "measure": "hierarch.complexity",

@@ -60,3 +60,11 @@ class FormatError(HierarchError):
 
 class BenchError(HierarchError):
     """A benchmark with invalid options, or one that fails."""
+
+
+class DataError(HierarchError):
+    """Images that are missing, that cannot be read, or that do not fit the network."""
+
+
+class TrainError(HierarchError):
+    """A run that cannot start, or that cannot continue."""

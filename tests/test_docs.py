@@ -18,6 +18,7 @@ from hierarch.spec.parts import KINDS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SPEC = (ROOT / "docs" / "spec.md").read_text("utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text("utf-8")
 PARTS = [(kind, name) for kind in KINDS for name in fields.builtin(kind)]
 
 
@@ -25,13 +26,18 @@ def documented(section: str) -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
-def block(of: str) -> str:
-    return re.search(rf"<!-- fields: {of} -->(.*?)<!-- end -->", SPEC, re.DOTALL)[1]
+def block(of: str, page: str = SPEC) -> str:
+    return re.search(rf"<!-- fields: {of} -->(.*?)<!-- end -->", page, re.DOTALL)[1]
 
 
 @pytest.mark.parametrize("cls", fields.SPECS)
 def test_every_field_of_a_spec_is_documented(cls):
     assert documented(block(cls.__name__)) == cls.model_fields.keys()
+
+
+@pytest.mark.parametrize("cls", fields.RECIPES)
+def test_every_field_of_a_recipe_is_documented(cls):
+    assert documented(block(cls.__name__, TRAINING)) == cls.model_fields.keys()
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
@@ -44,6 +50,7 @@ def test_every_field_of_every_part_is_documented(kind, name):
 
 def test_the_tables_of_fields_are_up_to_date():
     assert fields.filled(SPEC) == SPEC, "run: python docs/figures.py"
+    assert fields.filled(TRAINING) == TRAINING, "run: python docs/figures.py"
 
 
 def test_the_table_of_peers_is_complete_and_up_to_date():

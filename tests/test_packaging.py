@@ -49,6 +49,9 @@ def installed(wheel, tmp_path_factory):
 def test_the_wheel_has_the_package_the_specs_and_the_types(wheel):
     names = set(ZipFile(wheel).namelist())
     assert names >= {f"hierarch/specs/{path.as_posix()}" for path in SPECS}
+    recipes = {f"hierarch/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    assert len(recipes) > 1
+    assert names >= recipes
     assert names >= {"hierarch/specs/schema.json", "hierarch/py.typed", "hierarch/__main__.py"}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "hierarch").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
@@ -78,11 +81,13 @@ print(json.dumps({
     "presets": presets,
     "depths": [stage.depth for stage in hierarch.load("swin_tiny").stages],
     "names": [hierarch.load(preset).name for preset in presets],
+    "recipe": hierarch.load_recipe("smoke").name,
 }))
 """
     found = json.loads(python("-c", code, cwd=tmp_path, PYTHONPATH=installed))
     assert Path(found["file"]) == installed / "hierarch" / "__init__.py"
     assert found["presets"] == [path.with_suffix("").as_posix() for path in SPECS]
+    assert found["recipe"] == "smoke"
     assert found["depths"] == [2, 2, 6, 2]
     assert found["names"] == [path.stem for path in SPECS]
 

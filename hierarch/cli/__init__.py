@@ -10,9 +10,11 @@ from hierarch.cli.bench import bench
 from hierarch.cli.common import version
 from hierarch.cli.compare import compare
 from hierarch.cli.convert import convert
+from hierarch.cli.evaluate import evaluate, predict
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
+from hierarch.cli.train import train
 from hierarch.errors import HierarchError
 
 app = typer.Typer(
@@ -22,7 +24,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (flops, compare, bench, show, validate, swap, convert, mixers, schema):
+for command in (
+    *(flops, compare, bench, show, validate, swap, convert),
+    *(train, evaluate, predict, mixers, schema),
+):
     app.command()(command)
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 from hierarch.spec.base import Spec, plain
 
-OWN = {"StageSpec": "stage", "HeadSpec": "head", "AbsolutePositionSpec": "position embedding"}
+OWN = {
+    "StageSpec": "stage",
+    "HeadSpec": "head",
+    "AbsolutePositionSpec": "position embedding",
+    "OptimizerRecipe": "optimizer",
+    "ScheduleRecipe": "schedule",
+    "AugmentRecipe": "augmentation",
+    "MixRecipe": "mix",
+    "EvaluateRecipe": "evaluation",
+}
 """Names in documentation of classes that are written as a mapping without a `type`."""
 
 
@@ -70,6 +79,10 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
             return ", or ".join([values(one), pair, *(values(other, quote) for other in rest)])
         case {"anyOf": choices}:
             return ", or ".join(values(choice, quote) for choice in choices)
+        case {"type": "array", "prefixItems": [first, *rest]}:
+            return f"a list of {1 + len(rest)}, each {values(first)}"
+        case {"type": "array", "items": {"type": "number"} as item}:
+            return f"a list, each {values(item)}"
         case {"type": "array", "items": item}:
             return f"a list of {values(item, quote).removeprefix('an ').removeprefix('a ')}s"
         case {"type": "integer" | "number" as kind}:
@@ -107,6 +120,8 @@ def _bounds(node: dict[str, Any]) -> list[str]:
             return [f"{low} to {high}"]
         case {"exclusiveMinimum": low, "maximum": high}:
             return [f"over {low}", f"up to {high}"]
+        case {"exclusiveMinimum": low, "exclusiveMaximum": high}:
+            return [f"over {low}", f"under {high}"]
         case {"minimum": low, "exclusiveMaximum": high}:
             return [f"from {low}", f"under {high}"]
         case _:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-import hierarch
-from hierarch.errors import Problem, SpecError
+from hierarch.errors import SpecError
 from hierarch.files import write_text
+from hierarch.spec import documents
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.base import nearest, shown
-from hierarch.spec.reader import KEY, MAX_BYTES, Document, parse, written
+from hierarch.spec.reader import SPEC, Document, parse
 
 Source = BackboneSpec | str | os.PathLike[str] | Mapping[str, Any]
 
@@ -48,130 +45,24 @@ def read(source: Source) -> Document:
     if isinstance(source, Mapping):
         return Document(dict(source))
     if isinstance(source, str | os.PathLike):
-        path = find(source)
-        return parse(_text(path), source=str(path))
+        return documents.read(source, SPEC)
     kind = type(source).__name__
     raise SpecError(f"a spec is a path, a preset's name or a mapping, not {kind}")
 
 
 def find(source: str | os.PathLike[str]) -> Path:
-    """The file of a path or of a preset's name. Raises `SpecError` if there is none."""
-    name = os.fspath(source)
-    if "\0" in name:
-        raise SpecError(f"no such file: {name[:80]!r}")
-    path = Path(name)
-    try:
-        if not path.is_file() and isinstance(source, str) and (preset := _preset(name)):
-            return _presets_folder() / f"{preset}.yaml"
-        if path.exists():
-            return path
-    except OSError as error:
-        raise SpecError(f"no such file: {name[:80]!r} ({error.strerror})") from None
-    if path.suffix in (".yaml", ".yml") and not _preset(path.stem):
-        raise SpecError("no such file", source=name)
-    shown = name if len(name) < 80 else name[:80] + "..."
-    known = [preset.rpartition("/")[2] for preset in presets()]
-    families = {preset.partition("/")[0] + "/*" * ("/" in preset) for preset in presets()}
-    tail = nearest(path.stem, known, all_of=families)
-    raise SpecError(f"no such file or preset: {shown!r}, {tail}")
-
-
-def _preset(name: str) -> str | None:
-    """The preset with this name, with or without its folder; None if there is none."""
-    return next((preset for preset in presets() if name in (preset, preset.split("/")[-1])), None)
+    """The file of a path or of a preset's name. Raises `SpecError` where there is none."""
+    return documents.find(source, SPEC)
 
 
 def presets() -> list[str]:
-    """The names of the specs in the library, sorted."""
-    folder = _presets_folder()
-    files = folder.rglob("*.yaml")
-    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
-
-
-@functools.cache
-def _presets_folder() -> Path:
-    package = Path(hierarch.__file__).parent
-    installed, checkout = package / "specs", package.parent / "specs"
-    return installed if installed.is_dir() else checkout
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})"
-        raise SpecError(message, source=str(path)) from None
-    except IsADirectoryError:
-        raise SpecError("is a directory; a spec is a YAML file", source=str(path)) from None
-    except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}", source=str(path)) from None
+    """The names of the specs that come with the library, sorted."""
+    return documents.presets(SPEC)
 
 
 def validate(document: Document) -> BackboneSpec:
-    """The spec of a document. Raises `SpecError` with the place of every mistake."""
-    if not isinstance(document.data, Mapping):
-        got = type(document.data).__name__
-        line, column = document.place(())
-        message = f"a spec is a mapping with at least `stages`, found {got}"
-        raise SpecError([Problem(message, "", line, column)], source=document.source)
-    try:
-        return BackboneSpec.model_validate(document.data)
-    except ValidationError as error:
-        problems = [_problem(details, document) for details in error.errors() if _is_real(details)]
-        # two mixers of one cycle may raise the same error for their stage's width
-        raise SpecError(list(dict.fromkeys(problems)), source=document.source) from None
-
-
-def _is_real(details: Mapping[str, Any]) -> bool:
-    """False for pydantic's "too short" of a list that is only short of valid entries."""
-    if details["type"] != "too_short":
-        return True
-    entries = details["input"]
-    return not isinstance(entries, Sized) or len(entries) < details["ctx"]["min_length"]
-
-
-_MESSAGES = {
-    "missing": "is missing",
-    "model_type": "should be a mapping",
-    "string_type": "should be text",
-    "string_unicode": "should be text, and half of a surrogate pair is none",
-    "string_too_short": "should have at least {min_length} character",
-    "string_too_long": "should have at most {max_length} characters",
-    "tuple_type": "should be a list",
-    "too_short": "should have at least {min_length} entry",
-    "too_long": "should have at most {max_length} entries",
-}
-
-
-def _problem(details: Mapping[str, Any], document: Document) -> Problem:
-    """A validation error as a `Problem`, with its place in the text."""
-    data, path = document.data, []
-    for key in details["loc"]:
-        if isinstance(data, str):  # a part's name, short for a mapping with its type
-            break
-        try:
-            data = data[key]
-        except (KeyError, IndexError, TypeError):
-            # a missing key, or entry 0 of a list that is written as a single mapping
-            if isinstance(key, int):
-                continue
-            data = None
-        path.append(key)
-    value = details["input"]
-    message = _MESSAGES.get(
-        details["type"], str(details["msg"]).removeprefix("Input ").removeprefix("Value error, ")
-    )
-    message = (
-        message.format_map(details.get("ctx", {})) if details["type"] in _MESSAGES else message
-    )
-    if details["type"] == "missing" and isinstance(data, str):
-        message = f"{shown(data)} needs {details['loc'][-1]}; write it as a mapping"
-    elif value is not ... and details["type"] != "missing":
-        message = f"{message}, got {shown(value)}"
-    place = document.place((*path, KEY) if message.startswith("unknown key") else tuple(path))
-    return Problem(message, written(tuple(path)), *place)
+    """The spec that a document holds. Raises `SpecError` with the place of every mistake."""
+    return documents.validate(document, BackboneSpec, SPEC)
 
 
 def override(spec: BackboneSpec, fields: Mapping[str, Any]) -> BackboneSpec:

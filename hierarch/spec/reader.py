@@ -30,6 +30,24 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a document holds, as errors call it."""
+
+    word: str
+    needs: str
+    """What a mapping should have at least."""
+    folder: str
+    """Where the library's own documents of this kind are."""
+
+    @property
+    def wanted(self) -> str:
+        return f"a {self.word} is a mapping with at least {self.needs}"
+
+
+SPEC = Kind("spec", "`stages`", "specs")
+
+
 @dataclass
 class Document:
     """The plain data of a text, and line and column of each value and key."""
@@ -45,19 +63,21 @@ class Document:
         return self.places.get(path, (0, 0))
 
 
-def parse(text: str, *, source: str = "") -> Document:
+def parse(text: str, *, source: str = "", kind: Kind = SPEC) -> Document:
     """Read one YAML document. Raises `SpecError`, with line and column."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise SpecError(f"is larger than {MAX_BYTES // 1024} kB; this is no spec", source=source)
+        message = f"is larger than {MAX_BYTES // 1024} kB; this is no {kind.word}"
+        raise SpecError(message, source=source)
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)
     except RecursionError:
-        raise SpecError("is nested too deeply; this is no spec", source=source) from None
+        message = f"is nested too deeply; this is no {kind.word}"
+        raise SpecError(message, source=source) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = Problem(
-            _explain(error),
+            _explain(error, kind),
             line=mark.line + 1 if mark else 0,
             column=mark.column + 1 if mark else 0,
         )
@@ -66,18 +86,18 @@ def parse(text: str, *, source: str = "") -> Document:
         reason = str(error).splitlines()[0]
         raise SpecError(f"is not YAML text: {reason}", source=source) from None
     if root is None:
-        raise SpecError("is empty; a spec is a mapping with at least `stages`", source=source)
+        raise SpecError(f"is empty; {kind.wanted}", source=source)
     document = Document(None, source=source)
     document.data = _Reader(yaml, document).read(root, (), 1)
     return document
 
 
-def _explain(error: MarkedYAMLError) -> str:
+def _explain(error: MarkedYAMLError, kind: Kind) -> str:
     problem = str(error.problem)
     if "\\t" in problem:
         return "a tab; YAML indents with spaces"
     if "another document" in problem:
-        return "a second document; a file holds one spec"
+        return f"a second document; a file holds one {kind.word}"
     context = f" ({error.context})" if error.context else ""
     return f"not YAML: {problem}{context}"
 

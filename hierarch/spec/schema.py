@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "hierarch backbone",
-        **_with_parts({**root, "$defs": definitions}),
+        **without_titles({**root, "$defs": definitions}),
     }
 
 
@@ -42,16 +42,16 @@ class _Generator(GenerateJsonSchema):
         return generated
 
 
-def _with_parts(node: Any) -> Any:
+def without_titles(node: Any) -> Any:
     """The schema with a reference in each field whose value is a part, and without titles."""
     if isinstance(node, list):
-        return [_with_parts(item) for item in node]
+        return [without_titles(item) for item in node]
     if not isinstance(node, dict):
         return node
     kind = node.get(PLACEHOLDER)
     reference = {"$ref": f"#/$defs/{kind}"} if kind else {}
     return reference | {
-        key: _with_parts(value)
+        key: without_titles(value)
         for key, value in node.items()
         # pydantic's titles repeat the fields' names
         if key != PLACEHOLDER and not (key == "title" and isinstance(value, str))

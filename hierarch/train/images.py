@@ -1,0 +1,191 @@
+"""Images made ready for the network, at random or not (torchvision.transforms.v2)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from hierarch.errors import DataError
+from hierarch.spec.grid import Pair
+from hierarch.train.order import Item, seed_of
+from hierarch.train.recipe import Recipe
+from hierarch.train.sources import Source
+
+Transform = Callable[[Any], Tensor]
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+"""What PIL and numpy raise for a damaged image."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An image that cannot be read."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: cannot be read: {self.reason}"
+
+
+@dataclass
+class Batch:
+    """(B, C, H, W) images, (B,) labels, and the images in whose place others stand."""
+
+    images: Tensor
+    labels: Tensor
+    broken: list[Broken]
+
+
+class Images(Dataset[tuple[Tensor, int] | Broken]):
+    """The images of a source, made ready.
+
+    What is random in one follows from seed, epoch and index, whichever process prepares it.
+    """
+
+    def __init__(
+        self, source: Source, transform: Transform, *, in_chans: int, seed: int = 0
+    ) -> None:
+        self.source, self.transform = source, transform
+        self.in_chans, self.seed = in_chans, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, int] | Broken:
+        epoch, index = item
+        try:
+            image, label = self.source.read(index)
+            image = with_channels(image, self.in_chans, where=self.source.where(index))
+        except DataError:
+            raise
+        except UNREADABLE as error:
+            return Broken(self.source.where(index), str(error).strip() or type(error).__name__)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(seed_of(self.seed, "image", epoch, index))
+            return self.transform(image), label
+
+
+class Substituting(Images):
+    """`Images`, where another one of the same epoch takes the place of one that is broken."""
+
+    TRIES = 100
+
+    def __getitem__(self, item: Item) -> Any:
+        epoch, index = item
+        first = None
+        for _ in range(self.TRIES):
+            found = super().__getitem__((epoch, index))
+            if not isinstance(found, Broken):
+                return (*found, first) if first else found
+            first = first or found
+            index = (index + 1) % len(self)
+        raise DataError(f"{self.TRIES} images in a row cannot be read, the first is {first}")
+
+
+def collate(samples: Sequence[Any]) -> Batch | Broken:
+    """A batch; or the first image of it that is broken and has no other in its place."""
+    for sample in samples:
+        if isinstance(sample, Broken):
+            return sample
+    return Batch(
+        torch.stack([sample[0] for sample in samples]),
+        torch.tensor([sample[1] for sample in samples]),
+        [sample[2] for sample in samples if len(sample) > 2],
+    )
+
+
+def collate_readable(samples: Sequence[Any]) -> Batch:
+    """A batch of the images that can be read, which may be none, and those that cannot."""
+    good = [sample for sample in samples if not isinstance(sample, Broken)]
+    broken = [sample for sample in samples if isinstance(sample, Broken)]
+    images = torch.stack([sample[0] for sample in good]) if good else torch.empty(0)
+    return Batch(images, torch.tensor([sample[1] for sample in good], dtype=torch.long), broken)
+
+
+def with_channels(image: Any, in_chans: int, *, where: str) -> Any:
+    """An image of PIL in gray or in color, or a tensor (C, H, W) of another number of channels."""
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        channels = image.shape[2]
+        if channels not in (1, 3):
+            if channels != in_chans:
+                raise DataError(
+                    f"{where} has {channels} channels, and the network takes {in_chans}: set "
+                    f"spec.stem.in_chans={channels}"
+                )
+            return torch.from_numpy(image.copy()).permute(2, 0, 1)
+        image = Image.fromarray(image[..., 0] if channels == 1 else image)
+    if in_chans not in (1, 3):
+        raise DataError(
+            f"{where} has {len(image.getbands())} channels, and the network takes {in_chans}: set "
+            "spec.stem.in_chans to 1 or 3"
+        )
+    return image.convert("L" if in_chans == 1 else "RGB")
+
+
+def evaluation(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
+    """Resize the shorter side, crop the center, norm."""
+    scale = recipe.evaluate.crop_ratio
+    steps = [
+        v2.Resize([round(side / scale) for side in size], interpolation=_interpolation(recipe))
+        if size[0] != size[1]
+        else v2.Resize(round(size[0] / scale), interpolation=_interpolation(recipe)),
+        v2.CenterCrop(size),
+        *_normed(recipe, in_chans),
+    ]
+    composed: Transform = v2.Compose(steps)
+    return composed
+
+
+def training(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
+    """The recipe's `augment`, in the order in which it stands there."""
+    augment = recipe.augment
+    interpolation = _interpolation(recipe)
+    steps: list[Any] = []
+    if augment.crop == "random_resized":
+        scale = augment.crop_scale
+        steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=interpolation))
+    elif augment.crop == "padded":
+        steps.append(v2.Resize(size, interpolation=interpolation))
+        steps.append(v2.RandomCrop(size, padding=augment.crop_padding))
+    else:
+        steps.append(v2.Resize(min(size), interpolation=interpolation))
+        steps.append(v2.CenterCrop(size))
+    if augment.flip:
+        steps.append(v2.RandomHorizontalFlip(augment.flip))
+    if augment.randaugment_ops:
+        steps.append(
+            v2.RandAugment(
+                augment.randaugment_ops,
+                augment.randaugment_magnitude,
+                interpolation=v2.InterpolationMode.BILINEAR,
+            )
+        )
+    if augment.color_jitter:
+        strength = augment.color_jitter
+        steps.append(v2.ColorJitter(strength, strength, strength if in_chans == 3 else 0))
+    steps += _normed(recipe, in_chans)
+    if augment.erasing:
+        steps.append(v2.RandomErasing(augment.erasing, value="random"))
+    composed: Transform = v2.Compose(steps)
+    return composed
+
+
+def _normed(recipe: Recipe, in_chans: int) -> list[Any]:
+    mean, std = list(recipe.mean), list(recipe.std)
+    if len(mean) != in_chans:  # gray images of a recipe for color, or one value for all
+        mean, std = [sum(mean) / len(mean)] * in_chans, [sum(std) / len(std)] * in_chans
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+
+
+def _interpolation(recipe: Recipe) -> v2.InterpolationMode:
+    return v2.InterpolationMode(recipe.interpolation)

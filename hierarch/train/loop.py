@@ -1,0 +1,312 @@
+"""The loop over steps. What a step does follows from the seed and its number alone.
+
+A checkpoint therefore holds weights, the optimizer's state and counts, and no random state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from hierarch.building import Backbone
+from hierarch.errors import DataError, TrainError
+from hierarch.report.training import SizeAccuracy
+from hierarch.train.culprit import culprit
+from hierarch.train.folder import RunFolder
+from hierarch.train.images import Batch, Broken, Images, collate
+from hierarch.train.optim import averaged, optimizer, schedule
+from hierarch.train.order import Batches, Plan, seed_of
+from hierarch.train.recipe import MixRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for whoever shows it."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    images_per_s: float
+
+
+@dataclass
+class Counts:
+    """What a run adds up, and a checkpoint keeps."""
+
+    step: int = 0
+    """Steps that are done."""
+    losses: float = 0.0
+    """Sum over the steps since the last row of metrics."""
+    since: int = 0
+    """Their number."""
+    loss: float | None = None
+    """The last row's."""
+    broken: int = 0
+    best_top1: float | None = None
+    best_step: int | None = None
+    last: dict[str, float] = field(default_factory=dict)
+    """The last evaluation."""
+
+
+class Loop:
+    """One run, from its first step or from a checkpoint on."""
+
+    def __init__(
+        self,
+        model: Backbone,
+        recipe: Recipe,
+        plan: Plan,
+        *,
+        fabric: Any,
+        folder: RunFolder,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.recipe, self.plan, self.fabric, self.folder = recipe, plan, fabric, folder
+        self.identity = dict(identity)
+        assert model.spec.head is not None
+        self.mix = _mixing(recipe.mix, model.spec.head.num_classes)
+        adam = optimizer(model, recipe.optimizer)
+        self.network: Backbone = model
+        runs = torch.compile(model) if recipe.compile else model
+        self.model, self.optimizer = fabric.setup(runs, adam)
+        self.average = averaged(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.schedule = schedule(
+            adam, recipe, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
+        )
+        self.adam = adam
+        self.counts = Counts()
+        self.broken = 0
+        """Of this process, since the last checkpoint."""
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and kept: the average, where there is one."""
+        return self.average.module if self.average else self.network
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint. Raises `TrainError` for that of another run."""
+        for what, value in self.identity.items():
+            if state["identity"].get(what) != value:
+                raise TrainError(
+                    f"{self.folder.path}: its {what} differs from that of this command; give "
+                    "another --run, or the one that the run began with"
+                )
+        self.network.load_state_dict(state["model"])
+        self.adam.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average:
+            self.average.module.load_state_dict(state["model_ema"])
+            self.average.n_averaged.fill_(state["averaged"])
+        self.counts = Counts(**state["counts"])
+
+    def save(self) -> None:
+        """Write the checkpoint, in one process, with what all processes counted."""
+        counts = self.counts
+        counts.losses = self._reduced(counts.losses, "mean")
+        counts.broken += int(self._reduced(self.broken, "sum"))
+        self.broken = 0
+        if self.fabric.is_global_zero:
+            state: dict[str, Any] = {
+                "identity": self.identity,
+                "model": self.network.state_dict(),
+                "optimizer": self.adam.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "counts": vars(counts),
+            }
+            if self.average:
+                state["model_ema"] = self.average.module.state_dict()
+                state["averaged"] = int(self.average.n_averaged)
+            kept = "the checkpoint before it" if self.folder.checkpoint.exists() else "nothing"
+            self.folder.save(state, kept=kept)
+        self.fabric.barrier()
+
+    def run(
+        self,
+        images: Images,
+        *,
+        evaluate: Callable[[nn.Module], SizeAccuracy] | None,
+        workers: int = 0,
+        advance: Callable[[Progress], None] | None = None,
+    ) -> Counts:
+        """Train to the end. Raises `TrainError` at a number that is not finite."""
+        batches = self._batches(images, workers)
+        every = self.recipe.checkpoint_steps or self.plan.steps_per_epoch
+        per_epoch = self.plan.steps_per_epoch
+        self.network.train()
+        begun, first = time.perf_counter(), self.counts.step
+        for step in range(first, self.plan.steps):
+            lr = max(group["lr"] for group in self.adam.param_groups)
+            loss, norm = self.step(step, batches)
+            counts, done = self.counts, step + 1
+            counts.step = done
+            counts.losses += loss
+            counts.since += 1
+            speed = (done - first) * self.plan.batch_size / (time.perf_counter() - begun)
+            if advance:
+                advance(Progress(done, self.plan.steps, step // per_epoch, loss, speed))
+            if done % self.recipe.log_steps == 0 or done == self.plan.steps:
+                self._log(lr, norm, speed)
+            epoch_ends, ends = done % per_epoch == 0, done == self.plan.steps
+            due = epoch_ends and done // per_epoch % self.recipe.evaluate_epochs == 0
+            if evaluate and (ends or due):
+                self._evaluate(evaluate)
+            if ends or done % every == 0:
+                self.save()
+        return self.counts
+
+    def step(self, step: int, batches: Iterator[Batch]) -> tuple[float, float]:
+        """One optimizer step: (mean loss of this process, norm of the gradient of all)."""
+        parts = self.recipe.accumulate
+        total = torch.zeros((), device=self.fabric.device)
+        seen = []
+        for part in range(parts):
+            batch = next(batches)
+            self.broken += len(batch.broken)
+            images, labels = self._on_device(batch)
+            seen.append((images, labels))
+            with self.fabric.no_backward_sync(self.model, enabled=part < parts - 1):
+                loss = self._loss(self.model, images, labels, step, part)
+                self.fabric.backward(loss / parts)
+            total = total + loss.detach() / parts
+        norm = self._clipped()
+        value, length = torch.stack([total.double(), norm.double()]).tolist()
+        if not torch.isfinite(torch.tensor([value, length])).all():
+            self._stop(step, seen)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return value, length
+
+    def _loss(self, model: Any, images: Tensor, labels: Tensor, step: int, part: int) -> Tensor:
+        torch.manual_seed(seed_of(self.recipe.seed, "step", step, part, self.fabric.global_rank))
+        images, targets = self.mix(images, labels)
+        logits = model(images)
+        targets = targets.to(logits.dtype) if targets.is_floating_point() else targets
+        return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device = self.fabric.device
+        images = batch.images.to(device, non_blocking=True)
+        if self.recipe.precision == "float64":
+            images = images.double()
+        return images, batch.labels.to(device, non_blocking=True)
+
+    def _clipped(self) -> Tensor:
+        """The norm of the gradient, which is scaled down to the recipe's largest."""
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.recipe.clip_grad_norm:
+            nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad_norm, norm)
+        return norm
+
+    def _batches(self, images: Images, workers: int) -> Iterator[Batch]:
+        order = Batches(self.plan, self.fabric.global_rank, start=self.counts.step)
+        loader: Any = DataLoader(
+            images,
+            batch_sampler=order,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+        for batch in loader:
+            if isinstance(batch, Broken):
+                raise DataError(
+                    f"{batch}; --skip-broken takes other images in place of such, and counts them"
+                )
+            yield batch
+
+    def _log(self, lr: float, norm: float, speed: float) -> None:
+        counts = self.counts
+        counts.loss = self._reduced(counts.losses / counts.since, "mean")
+        counts.losses, counts.since = 0.0, 0
+        row = {
+            "lr": lr,
+            "loss": counts.loss,
+            "grad_norm": norm,
+            "images_per_s": round(speed, 1),
+        }
+        self._write(row)
+
+    def _evaluate(self, evaluate: Callable[[nn.Module], SizeAccuracy]) -> None:
+        found = evaluate(self.evaluated)
+        self.network.train()
+        top1, top5 = found.share(found.right) or 0.0, found.share(found.top5) or 0.0
+        counts = self.counts
+        counts.last = {"val_loss": found.loss, "val_top1": top1, "val_top5": top5}
+        self._write(counts.last)
+        if counts.best_top1 is None or top1 > counts.best_top1:
+            counts.best_top1, counts.best_step = top1, counts.step
+            if self.fabric.is_global_zero:
+                weights = self.evaluated.state_dict()
+                self.folder.save_weights(self.folder.best, weights, kept="the checkpoint")
+
+    def _write(self, row: Mapping[str, float]) -> None:
+        """A row of metrics.csv, and the same numbers to whoever else logs."""
+        step = self.counts.step
+        epoch = (step - 1) // self.plan.steps_per_epoch
+        if self.fabric.is_global_zero:
+            self.folder.log({"step": step, "epoch": epoch, **row})
+        self.fabric.log_dict(dict(row), step=step)
+
+    def _stop(self, step: int, seen: list[tuple[Tensor, Tensor]]) -> None:
+        """Keep the weights, which are those before this step, and say where it went wrong."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if step > 0:
+            self.save()
+        found = (self._culprit(step, part, *images) for part, images in enumerate(seen))
+        everywhere = self._gathered(next(filter(None, found), ""))
+        where = next(filter(None, everywhere), "no layer: run again, the same step may succeed")
+        kept = f"{self.folder.checkpoint} has the weights before it" if step else "nothing is kept"
+        raise TrainError(
+            f"step {step + 1} (epoch {step // self.plan.steps_per_epoch}) made numbers that are "
+            f"not finite, first in {where}; {kept}. A lower optimizer.lr, clip_grad_norm or a "
+            "longer warm-up may help; give --weights to begin from them"
+        )
+
+    def _reduced(self, value: float, how: str) -> float:
+        """A number of each process -> their mean or sum."""
+        local = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.all_reduce(local, reduce_op=how))
+
+    def _gathered(self, value: str) -> list[str]:
+        """A text of each process -> all of them."""
+        found = [value] * self.fabric.world_size
+        if self.fabric.world_size > 1:
+            torch.distributed.all_gather_object(found, value)
+        return found
+
+    def _culprit(self, step: int, part: int, images: Tensor, labels: Tensor) -> str:
+        def loss() -> Tensor:
+            with self.fabric.autocast():
+                return self._loss(self.network, images, labels, step, part)
+
+        return culprit(self.network, loss)
+
+
+def _mixing(recipe: MixRecipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images (B, C, H, W) and labels (B,) -> images, and labels or shares of them (B, classes)."""
+    mixers = [
+        make(alpha=alpha, num_classes=classes)
+        for make, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
+        if alpha
+    ]
+
+    def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not mixers or float(torch.rand(())) >= recipe.probability:
+            return images, labels
+        chosen = mixers[int(torch.randint(len(mixers), ()))]
+        mixed: tuple[Tensor, Tensor] = chosen(images, labels)
+        return mixed
+
+    return mix

@@ -1,0 +1,293 @@
+"""`train`: one network on one set of images by one recipe, in one folder."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierarch.errors import TrainError
+from hierarch.report.training import SizeAccuracy, TrainReport
+from hierarch.spec import load as specs
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.grid import Pair, pair
+from hierarch.spec.load import flow, override, to_yaml
+from hierarch.train import recipe as recipes
+from hierarch.train.needs import require
+from hierarch.train.recipe import Recipe
+from hierarch.train.settings import Machine
+from hierarch.train.sources import Data, open_data
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hierarch.train.folder import RunFolder
+    from hierarch.train.loop import Progress
+
+
+def train(
+    spec: specs.Source,
+    data: str | Data,
+    *,
+    recipe: recipes.Source,
+    run: str | Path,
+    weights: str | Path | None = None,
+    resume: bool = False,
+    machine: Machine = Machine(),  # noqa: B008  # frozen
+    skip_broken: bool = False,
+    command: Sequence[str] = (),
+    advance: Callable[[Progress], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> TrainReport:
+    """Train a network, and return the final figures; everything else is in the folder `run`.
+
+    `data` is what `open_data` reads, or its result. The classifier gets as many classes as the data
+    has. `weights`, a checkpoint of any layout, are where the network starts from, by default as
+    published. `resume` goes on with a run that was stopped: the result is what it would have been
+    without the stop, bit for bit on a CPU. `skip_broken` takes another image in place of one that
+    cannot be read. `note` is told what a person should know.
+
+    Raises `TrainError`, `DataError`, `SpecError` or `WeightsError`.
+    """
+    require("lightning", "torchvision")
+    from hierarch.train.folder import RunFolder
+
+    how = recipes.load_recipe(recipe)
+    images = open_data(data) if isinstance(data, str) else data
+    given = specs.load(spec)
+    network = with_classes(given, len(images.train.classes))
+    fabric = machine.fabric(how.precision, str(run))
+    first = fabric.is_global_zero
+    say = note if note and first else _ignore
+    if network != given:
+        say(f"{given.name}: the classifier has {len(images.train.classes)} classes, as the data")
+    if images.held_out is None:
+        say(f"{images.name}: no held-out images (a folder val or test), so nothing is evaluated")
+    folder = RunFolder(run)
+    with ExitStack() as stack:
+        problem, finished = "", False
+        if first:
+            try:
+                stack.enter_context(folder.locked())
+                finished = folder.results.exists() and resume
+                _begin(folder, network, how, images, resume=resume, command=command)
+            except TrainError as error:
+                problem = str(error)
+        # a process that stopped alone would leave the others waiting for it
+        problem, finished = fabric.broadcast((problem, finished))
+        if problem:
+            raise TrainError(problem)
+        if finished:
+            say(f"{folder.path}: is finished already")
+            return TrainReport(**_results(folder))
+        return _trained(
+            fabric,
+            folder,
+            network,
+            how,
+            images,
+            weights,
+            machine,
+            skip_broken,
+            advance if first else None,
+        )
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that prints, of which there may be several."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def with_classes(spec: BackboneSpec, classes: int) -> BackboneSpec:
+    """The spec with a classifier of so many classes."""
+    head = spec.head.to_data() if spec.head else {}
+    if spec.head and spec.head.num_classes == classes:
+        return spec
+    return override(spec, {"head": head | {"num_classes": classes}, "out_indices": None})
+
+
+def image_size(spec: BackboneSpec, recipe: Recipe) -> Pair:
+    """The recipe's image size, or the spec's."""
+    return pair(recipe.image_size or spec.input_size)
+
+
+def _begin(
+    folder: RunFolder,
+    spec: BackboneSpec,
+    recipe: Recipe,
+    data: Data,
+    *,
+    resume: bool,
+    command: Sequence[str],
+) -> None:
+    """Write what the run is, or see that it is the one that goes on. Raises `TrainError`."""
+    from hierarch.train.folder import leftovers
+
+    if folder.checkpoint.exists() or folder.results.exists():
+        if not resume:
+            raise TrainError(
+                f"{folder.path}: holds a run already; give --resume to go on with it, or another "
+                "--run"
+            )
+        return
+    if foreign := leftovers(folder.path):
+        raise TrainError(
+            f"{folder.path}: holds {foreign[0].name}, which is no run's; give another --run"
+        )
+    about = {
+        "command": list(command),
+        "data": data.name,
+        "images": len(data.train),
+        "held_out_images": len(data.held_out) if data.held_out else 0,
+        "classes": list(data.train.classes),
+        "seed": recipe.seed,
+        **surroundings(),
+    }
+    recipe_text = to_yaml(flow(recipe.to_data()))
+    folder.begin(spec=specs.dump(spec), recipe=recipe_text, about=about)
+
+
+def _trained(
+    fabric: Any,
+    folder: RunFolder,
+    spec: BackboneSpec,
+    recipe: Recipe,
+    data: Data,
+    weights: str | Path | None,
+    machine: Machine,
+    skip_broken: bool,
+    advance: Callable[[Progress], None] | None,
+) -> TrainReport:
+    import torch
+
+    from hierarch.building import build
+    from hierarch.train.images import Images, Substituting, evaluation, training
+    from hierarch.train.loop import Loop
+    from hierarch.train.order import Plan, seed_of
+    from hierarch.train.scoring import score
+    from hierarch.weights.load import load_weights
+
+    plan = Plan(
+        seed=recipe.seed,
+        length=len(data.train),
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        parts=recipe.accumulate,
+        processes=fabric.world_size,
+    )
+    torch.manual_seed(seed_of(recipe.seed, "weights"))
+    model = build(spec)
+    state = folder.load()
+    if weights is not None and state is None:
+        load_weights(model, weights, new_head=True)
+    size, in_chans = image_size(spec, recipe), spec.stem.in_chans
+    identity = {
+        "spec": spec.to_data(),
+        "recipe": recipe.to_data(),
+        "data": {"images": len(data.train), "classes": list(data.train.classes)},
+        "number of processes": fabric.world_size,
+    }
+    loop = Loop(model, recipe, plan, fabric=fabric, folder=folder, identity=identity)
+    if state is not None:
+        loop.restore(state)
+    if fabric.is_global_zero:
+        folder.rewind(loop.counts.step)
+    kind = Substituting if skip_broken else Images
+    images = kind(data.train, training(recipe, size, in_chans), in_chans=in_chans, seed=recipe.seed)
+    batch_size = recipe.evaluate.batch_size or recipe.batch_size // recipe.accumulate
+
+    def evaluate(network: nn.Module) -> SizeAccuracy:
+        assert data.held_out is not None
+        return score(
+            network,
+            Images(data.held_out, evaluation(recipe, size, in_chans), in_chans=in_chans),
+            size=size,
+            classes=len(data.train.classes),
+            batch_size=max(1, batch_size // fabric.world_size),
+            fabric=fabric,
+            workers=machine.workers,
+            skip_broken=skip_broken,
+        )
+
+    counts = loop.run(
+        images,
+        evaluate=evaluate if data.held_out else None,
+        workers=machine.workers,
+        advance=advance,
+    )
+    report = TrainReport(
+        name=spec.name,
+        run=str(folder.path),
+        steps=counts.step,
+        epochs=recipe.epochs,
+        loss=counts.loss,
+        best_top1=counts.best_top1,
+        best_step=counts.best_step,
+        broken=counts.broken,
+        **counts.last,
+    )
+    if fabric.is_global_zero:
+        weights_now = loop.evaluated.state_dict()
+        folder.save_weights(folder.model, weights_now, kept="the checkpoint")
+        folder.finish(report.to_data())
+    fabric.barrier()
+    return report
+
+
+def _results(folder: RunFolder) -> dict[str, Any]:
+    import json
+
+    results: dict[str, Any] = json.loads(folder.results.read_text("utf-8"))
+    return results
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, machine and git state: what else a result depends on."""
+    import platform
+
+    import torch
+
+    import hierarch
+    from hierarch.bench.machine import processor
+
+    packages = ("torchvision", "lightning", "numpy", "pillow")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "hierarch": hierarch.__version__,
+            "torch": str(torch.__version__),
+            **{name: metadata.version(name) for name in packages},
+        },
+        "machine": {
+            "processor": processor(),
+            "devices": devices,
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(),
+        },
+        "git": _git(),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the working directory, and whether it has changes; None without git."""
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *command], capture_output=True, text=True, check=True, timeout=30
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changes)}
