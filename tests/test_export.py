@@ -70,6 +70,7 @@ class Halves(nn.Module):
         return images.unflatten(2, (-1, 2)).mean(3)
 
 
+@newer_compiler
 def test_what_a_program_asks_of_its_sizes_is_seen():
     program = export(Halves(), noise(2, 3, 74, 101))
     assert any("Mod" in condition for condition in refused(program))
