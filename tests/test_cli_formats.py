@@ -117,7 +117,7 @@ def test_the_python_and_the_command_write_the_same(run, command):
         assert out == text(FlopsReport((report,)), format)
 
 
-def test_rich_prints_a_report_as_the_command_does():
+def test_a_report_draws_itself_as_the_command_does():
     report = hierarch.measure(tiny(), sizes=[32])
     stream = io.StringIO()
     Console(file=stream, width=140, color_system=None, highlight=False).print(report)
@@ -150,7 +150,9 @@ def test_an_unknown_format_is_a_usage_error_of_every_command(run, command, name)
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("format", FORMATS)
-def test_an_offered_format_without_a_writer_is_an_error(run, command, monkeypatch, name, format):
+def test_a_format_that_is_offered_and_not_written_fails_loudly(
+    run, command, monkeypatch, name, format
+):
     monkeypatch.delitem(FORMATS, format)
     status, out, err = run(*command(name), "--format", format)
     assert (status, out) == (2, "")
@@ -162,7 +164,7 @@ def test_an_offered_format_without_a_writer_is_an_error(run, command, monkeypatc
 # blocks
 
 
-def test_a_blank_line_precedes_a_title_a_table_and_the_text_after_one():
+def test_a_blank_line_stands_before_a_title_a_table_and_the_text_after_one():
     rows = [{"a": "1"}]
     blocks = [
         *(Title("first", "1"), Table(rows), Table(rows, "head"), Paragraph("why", lead="so")),
@@ -189,13 +191,15 @@ def test_a_cell_does_not_break_a_markdown_table():
 
 
 def test_a_cell_does_not_break_a_latex_table():
-    listing = Listing(({"a_b": r"of \{x} 50 %", "n": "1,024"}, {"a_b": "1 & 2\n<", "n": "x 2.5"}))
+    listing = Listing(
+        ({"a_b": r"half, 50 % of \{x}", "n": "1,024"}, {"a_b": "1 & 2\n<", "n": "x 2.5"})
+    )
     assert text(listing, "latex").splitlines() == [
         r"\begin{tabular}{lr}",
         r"  \toprule",
         r"  a\_b & n \\",
         r"  \midrule",
-        r"  of \textbackslash{}\{x\} 50 \% & 1,024 \\",
+        r"  half, 50 \% of \textbackslash{}\{x\} & 1,024 \\",
         r"  1 \& 2 \textless{} & x 2.5 \\",
         r"  \bottomrule",
         r"\end{tabular}",
@@ -249,11 +253,13 @@ def test_mixers_lists_every_mixer_with_its_fields_cost_and_paper(run, format):
     status, out, err = run("mixers", "--format", format)
     assert (status, err) == (0, "")
     assert "Pydantic" not in out
+    written = escaped if format == "latex" else str
     for name in registry.names("mixer"):
         mixer = registry.get("mixer", name)
-        words = [name, mixer.formula.split()[0], mixer.paper.split(",")[0]]
-        words += mixer.model_fields.keys() - {"type"}
-        assert all((escaped(word) if format == "latex" else word) in out for word in words)
+        assert written(name) in out
+        assert written(mixer.formula.split()[0]) in out
+        assert written(mixer.paper.split(",")[0]) in out
+        assert all(written(field) in out for field in mixer.model_fields.keys() - {"type"})
 
 
 def test_the_json_of_mixers_has_each_field_as_data(run):
@@ -304,7 +310,7 @@ def test_a_mixer_with_the_listed_defaults_is_the_mixer_without_them(run):
         assert bare == full
 
 
-def test_the_table_shows_required_fields_and_defaults(run):
+def test_the_table_says_what_is_required_and_what_is_the_default(run):
     _, out, _ = run("mixers", "--format", "markdown")
     cells = {line.split(" | ")[0].strip("| "): line.split(" | ")[1] for line in out.splitlines()}
     assert cells["token_mlp"] == "grid (required), hidden_dim=null, activation=gelu"
@@ -410,7 +416,7 @@ def test_swap_reports_fields_as_data_beside_a_file(run, tmp_path):
     assert run(*args, "-o", new, "--format", "table")[1].startswith("given: window_size=[8, 4]\n")
 
 
-def test_swap_without_a_file_refuses_a_report_on_stdout(run):
+def test_swap_without_a_file_has_no_room_for_a_report(run):
     status, out, err = run("swap", "swin_tiny", "--mixer", "pooling", "--format", "json")
     assert (status, out) == (2, "")
     assert err == "error: --format needs --output FILE: without it, stdout is the new YAML\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helpers import tiny
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from strategies import backbone_specs
 
 import hierarch
@@ -28,7 +28,7 @@ def test_a_spec_does_not_differ_from_itself_however_it_is_written(spec):
     assert difference(spec, hierarch.loads(hierarch.dump(spec))) == ()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(backbone_specs(), backbone_specs())
 def test_two_specs_that_differ_say_so(one, other):
     # a name says nothing, nor does a cycle that its stage is too shallow to see, or says twice
