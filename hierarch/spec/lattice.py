@@ -180,7 +180,7 @@ def _widths(spec: BackboneSpec, stage: StagePlan, multiple: int) -> tuple[int, .
     hidden = (ratio(spec, stage.index), (spec.head and spec.head.hidden_ratio) or 1)
     low = max(stage.dim / REACH, *(1 / share for share in hidden))
     high = min(stage.dim * REACH, MAX_DIM)
-    own = dict.fromkeys(stage.mixers)
+    own = mixers(spec, stage.index)  # also those that a larger depth brings in
     steps = range(math.ceil(low / multiple), high // multiple + 1)
     fitting = [m * multiple for m in steps if all(_works(mixer, m * multiple) for mixer in own)]
     return tuple(sorted({stage.dim, *fitting}))
