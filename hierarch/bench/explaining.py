@@ -14,7 +14,6 @@ from hierarch.bench.settings import settings
 from hierarch.errors import BenchError
 from hierarch.report import shown_size
 from hierarch.report.engine import Explanation, Explanations
-from hierarch.spec.grid import pair
 from hierarch.spec.load import Source, load
 
 
@@ -44,11 +43,12 @@ def explain_specs(
         raise BenchError("no spec to explain")
     planned = settings(
         modes=modes,
-        sizes=[pair(loaded[0].input_size)] if sizes is None else sizes,
+        sizes=sizes,
         batches=batches,
         dtypes=dtypes,
-        threads=torch.get_num_threads() if threads is None else threads,
+        threads=threads,
         device=device,
+        default_size=loaded[0].input_size,
     )
     explanations = []
     for setting in planned:

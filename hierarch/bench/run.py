@@ -19,7 +19,7 @@ from hierarch.bench.settings import Setting, settings, whole
 from hierarch.bench.timing import WARMUP, interleaved, ratio
 from hierarch.errors import BenchError, CountError
 from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Pair
 from hierarch.spec.load import Source, load
 
 GEMM_SIDE = 2048
@@ -66,11 +66,12 @@ def benchmark(
     planned = list(
         settings(
             modes=modes,
-            sizes=[pair(loaded[0].input_size)] if sizes is None else sizes,
+            sizes=sizes,
             batches=batches,
             dtypes=dtypes,
-            threads=torch.get_num_threads() if threads is None else threads,
+            threads=threads,
             device=device,
+            default_size=loaded[0].input_size,
         )
     )
     if not planned:

@@ -38,21 +38,25 @@ class Setting:
 def settings(
     *,
     modes: Iterable[str],
-    sizes: Iterable[int | Sequence[int]],
+    sizes: Iterable[int | Sequence[int]] | None,
     batches: Iterable[int],
     dtypes: Iterable[str],
-    threads: int,
+    threads: int | None,
     device: str,
+    default_size: int | Pair,
 ) -> Iterator[Setting]:
-    """Every combination, once. Raises `BenchError` or `SpecError` for an invalid value."""
+    """Every combination, once. Without `sizes`, at `default_size`; without `threads`, with torch's.
+
+    Raises `BenchError` or `SpecError` for an invalid value.
+    """
     if device not in DEVICES:
         raise BenchError(f"device {device[:80]!r}: should be one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BenchError("device 'cuda': torch finds no CUDA device here")
-    threads = whole("threads", threads)
+    threads = torch.get_num_threads() if threads is None else whole("threads", threads)
     combinations = product(
         _each("mode", modes, MODES),
-        [checked_size(size) for size in sizes],
+        [checked_size(size) for size in ([default_size] if sizes is None else sizes)],
         [whole("batch", batch) for batch in batches],
         _each("dtype", dtypes, DTYPES),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,9 +128,9 @@ def train(
             folder = run / network.name if len(networks) > 1 else run
         with progress(network.name) as draw, redirect_stdout(sys.stderr):
 
-            def advance(at: Progress, draw: object = draw) -> None:
+            def advance(at: Progress, draw: Callable[..., None] = draw) -> None:
                 text = f"epoch {at.epoch}  loss {at.loss:.3f}  {at.images_per_s:.0f} images/s"
-                draw(at.step, at.steps, text)  # type: ignore[operator]
+                draw(at.step, at.steps, text)
 
             report = run_one(
                 network,

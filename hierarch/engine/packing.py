@@ -73,7 +73,7 @@ class PackedLinear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedLinear:
         packed = _packed(fn(self.weight))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         self._packed = packed
         return self
 
@@ -83,7 +83,7 @@ class PackedLinear(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         packed = _packed(state["_packed"])
-        super().__setstate__({**state, "_packed": packed})  # type: ignore[no-untyped-call]
+        super().__setstate__({**state, "_packed": packed})  # type: ignore[no-untyped-call]  # torch's
 
 
 def _packed(weight: Tensor) -> Tensor:

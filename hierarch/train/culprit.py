@@ -31,7 +31,7 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str:
         return found[0]
     if not finite(value):
         return "the loss, from outputs that are finite"
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()  # type: ignore[no-untyped-call]  # torch's
     names = [name for name, p in model.named_parameters() if p.grad is not None]
     wrong = [name for name in names if not finite(model.get_parameter(name).grad)]
     return f"the gradient of {wrong[-1]}" if wrong else ""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
 from hierarch.building import Backbone
 from hierarch.errors import DataError, TrainError
@@ -22,9 +21,10 @@ from hierarch.report.training import SizeAccuracy
 from hierarch.train.culprit import culprit
 from hierarch.train.folder import RunFolder
 from hierarch.train.images import Batch, Broken, Images, collate
+from hierarch.train.mixing import mixing
 from hierarch.train.optim import averaged, optimizer, schedule
 from hierarch.train.order import Batches, Plan, seed_of
-from hierarch.train.recipe import MixRecipe, Recipe
+from hierarch.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Loop:
         self.recipe, self.plan, self.fabric, self.folder = recipe, plan, fabric, folder
         self.identity = dict(identity)
         assert model.spec.head is not None
-        self.mix = _mixing(recipe.mix, model.spec.head.num_classes)
+        self.mix = mixing(recipe.mix, model.spec.head.num_classes)
         adam = optimizer(model, recipe.optimizer)
         self.network: Backbone = model
         runs = torch.compile(model) if recipe.compile else model
@@ -292,21 +292,3 @@ class Loop:
                 return self._loss(self.network, images, labels, step, part)
 
         return culprit(self.network, loss)
-
-
-def _mixing(recipe: MixRecipe, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Images (B, C, H, W) and labels (B,) -> images, and labels or shares of them (B, classes)."""
-    mixers = [
-        make(alpha=alpha, num_classes=classes)
-        for make, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
-        if alpha
-    ]
-
-    def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not mixers or float(torch.rand(())) >= recipe.probability:
-            return images, labels
-        chosen = mixers[int(torch.randint(len(mixers), ()))]
-        mixed: tuple[Tensor, Tensor] = chosen(images, labels)
-        return mixed
-
-    return mix

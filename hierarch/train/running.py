@@ -167,13 +167,13 @@ def _trained(
     skip_broken: bool,
     advance: Callable[[Progress], None] | None,
 ) -> TrainReport:
+    """Build the network and its loop, run it from where the folder is, and write the results."""
     import torch
 
     from hierarch.building import build
-    from hierarch.train.images import Images, Substituting, evaluation, training
+    from hierarch.train.images import Images, Substituting, training
     from hierarch.train.loop import Loop
     from hierarch.train.order import Plan, seed_of
-    from hierarch.train.scoring import score
     from hierarch.weights.load import load_weights
 
     plan = Plan(
@@ -203,24 +203,10 @@ def _trained(
         folder.rewind(loop.counts.step)
     kind = Substituting if skip_broken else Images
     images = kind(data.train, training(recipe, size, in_chans), in_chans=in_chans, seed=recipe.seed)
-    batch_size = recipe.evaluate.batch_size or recipe.batch_size // recipe.accumulate
-
-    def evaluate(network: nn.Module) -> SizeAccuracy:
-        assert data.held_out is not None
-        return score(
-            network,
-            Images(data.held_out, evaluation(recipe, size, in_chans), in_chans=in_chans),
-            size=size,
-            classes=len(data.train.classes),
-            batch_size=max(1, batch_size // fabric.world_size),
-            fabric=fabric,
-            workers=machine.workers,
-            skip_broken=skip_broken,
-        )
-
+    scorer = _scorer(fabric, spec, recipe, data, machine, skip_broken)
     counts = loop.run(
         images,
-        evaluate=evaluate if data.held_out else None,
+        evaluate=scorer if data.held_out else None,
         workers=machine.workers,
         advance=advance,
     )
@@ -241,6 +227,37 @@ def _trained(
         folder.finish(report.to_data())
     fabric.barrier()
     return report
+
+
+def _scorer(
+    fabric: Any,
+    spec: BackboneSpec,
+    recipe: Recipe,
+    data: Data,
+    machine: Machine,
+    skip_broken: bool,
+) -> Callable[[nn.Module], SizeAccuracy]:
+    """A function that evaluates a network on the held-out images."""
+    from hierarch.train.images import Images, evaluation
+    from hierarch.train.scoring import score
+
+    size, in_chans = image_size(spec, recipe), spec.stem.in_chans
+    batch_size = recipe.evaluate.batch_size or recipe.batch_size // recipe.accumulate
+
+    def evaluate(network: nn.Module) -> SizeAccuracy:
+        assert data.held_out is not None
+        return score(
+            network,
+            Images(data.held_out, evaluation(recipe, size, in_chans), in_chans=in_chans),
+            size=size,
+            classes=len(data.train.classes),
+            batch_size=max(1, batch_size // fabric.world_size),
+            fabric=fabric,
+            workers=machine.workers,
+            skip_broken=skip_broken,
+        )
+
+    return evaluate
 
 
 def _results(folder: RunFolder) -> dict[str, Any]:

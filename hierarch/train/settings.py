@@ -50,7 +50,7 @@ class Machine:
                 devices=int(self.devices) if self.devices.lstrip("-").isdecimal() else self.devices,
                 num_nodes=self.nodes,
                 strategy=self.strategy,
-                precision=PRECISION[precision],  # type: ignore[arg-type]
+                precision=PRECISION[precision],  # type: ignore[arg-type]  # Fabric names its strings
                 loggers=loggers,
             )
         except (ValueError, RuntimeError, TypeError) as error:

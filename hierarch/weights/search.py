@@ -90,12 +90,12 @@ def _is_preferred(one: Location, other: Location) -> bool:
     Of a network and another in one of its submodules, `load_state_dict` would take the outer one.
     """
     for names in PREFERENCES:
-        ranks = [
-            min((names.index(part) for part in location.parts if part in names), default=None)
+        first, second = (
+            min((names.index(part) for part in location.parts if part in names), default=-1)
             for location in (one, other)
-        ]
-        if None not in ranks and ranks[0] != ranks[1]:
-            return ranks[0] < ranks[1]  # type: ignore[operator]
+        )
+        if -1 not in (first, second) and first != second:
+            return first < second
     return len(one.parts) < len(other.parts) and other.parts[: len(one.parts)] == one.parts
 
 
