@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from hierarch.cli.ablate import ablate
 from hierarch.cli.bench import bench
 from hierarch.cli.common import version
 from hierarch.cli.compare import compare
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for command in (
     *(flops, compare, bench, show, validate, swap, convert),
-    *(train, evaluate, predict, mixers, schema),
+    *(train, evaluate, predict, ablate, mixers, schema),
 ):
     app.command()(command)
 

@@ -70,6 +70,14 @@ def override(spec: BackboneSpec, fields: Mapping[str, Any]) -> BackboneSpec:
     return validate(Document({**dict(spec), **fields})) if fields else spec
 
 
+def with_classes(spec: BackboneSpec, classes: int) -> BackboneSpec:
+    """The spec with a classifier of so many classes."""
+    if spec.head and spec.head.num_classes == classes:
+        return spec
+    head = spec.head.to_data() if spec.head else {}
+    return override(spec, {"head": head | {"num_classes": classes}, "out_indices": None})
+
+
 def dump(spec: BackboneSpec, path: str | os.PathLike[str] | None = None) -> str:
     """Write a spec as YAML, to a file where a path is given; `load` reads an equal spec from it.
 

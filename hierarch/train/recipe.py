@@ -14,8 +14,9 @@ from pydantic import Field, Strict, model_validator
 
 from hierarch.errors import SpecError
 from hierarch.spec import documents
+from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Flag, Name, Rate, Side, Spec, fault
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Pair, pair
 from hierarch.spec.overrides import Assignment, assign
 from hierarch.spec.reader import Document, Kind
 
@@ -185,6 +186,11 @@ def load_recipe(source: Source, *, assignments: Iterable[Assignment] = ()) -> Re
     if isinstance(document.data, dict):
         assign(document.data, assignments)
     return documents.validate(document, Recipe, RECIPE)
+
+
+def image_size(spec: BackboneSpec, recipe: Recipe) -> Pair:
+    """The recipe's image size in pixels, or the spec's."""
+    return pair(recipe.image_size or spec.input_size)
 
 
 def recipes() -> list[str]:

@@ -13,11 +13,10 @@ from hierarch.errors import TrainError
 from hierarch.report.training import SizeAccuracy, TrainReport
 from hierarch.spec import load as specs
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair, pair
-from hierarch.spec.load import flow, override, to_yaml
+from hierarch.spec.load import flow, to_yaml, with_classes
 from hierarch.train import recipe as recipes
 from hierarch.train.needs import require
-from hierarch.train.recipe import Recipe
+from hierarch.train.recipe import Recipe, image_size
 from hierarch.train.settings import Machine
 from hierarch.train.sources import Data, open_data
 
@@ -107,19 +106,6 @@ def _ignore(_: str) -> None:
     pass
 
 
-def with_classes(spec: BackboneSpec, classes: int) -> BackboneSpec:
-    """The spec with a classifier of so many classes."""
-    head = spec.head.to_data() if spec.head else {}
-    if spec.head and spec.head.num_classes == classes:
-        return spec
-    return override(spec, {"head": head | {"num_classes": classes}, "out_indices": None})
-
-
-def image_size(spec: BackboneSpec, recipe: Recipe) -> Pair:
-    """The recipe's image size, or the spec's."""
-    return pair(recipe.image_size or spec.input_size)
-
-
 def _begin(
     folder: RunFolder,
     spec: BackboneSpec,
@@ -138,6 +124,7 @@ def _begin(
                 f"{folder.path}: holds a run already; give --resume to go on with it, or another "
                 "--run"
             )
+        check_same(folder, spec, recipe, data)
         return
     if foreign := leftovers(folder.path):
         raise TrainError(
@@ -154,6 +141,23 @@ def _begin(
     }
     recipe_text = to_yaml(flow(recipe.to_data()))
     folder.begin(spec=specs.dump(spec), recipe=recipe_text, about=about)
+
+
+def check_same(folder: RunFolder, spec: BackboneSpec, recipe: Recipe, data: Data) -> None:
+    """Raise `TrainError` where a run was begun with another spec, recipe or set of images."""
+    about = folder.read_about()
+    begun = {
+        "spec": specs.load(folder.spec),
+        "recipe": recipes.load_recipe(folder.recipe),
+        "data": (about["images"], tuple(about["classes"])),
+    }
+    given = {"spec": spec, "recipe": recipe, "data": (len(data.train), data.train.classes)}
+    for what, value in given.items():
+        if value != begun[what]:
+            raise TrainError(
+                f"{folder.path}: its {what} differs from that of this command; give another --run, "
+                "or the one that the run began with"
+            )
 
 
 def _trained(
