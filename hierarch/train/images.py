@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -135,33 +136,26 @@ def with_channels(image: Any, in_chans: int, *, where: str) -> Any:
 def evaluation(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
     """Resize the shorter side, crop the center, norm."""
     scale = recipe.evaluate.crop_ratio
-    steps = [
-        v2.Resize([round(side / scale) for side in size], interpolation=_interpolation(recipe))
-        if size[0] != size[1]
-        else v2.Resize(round(size[0] / scale), interpolation=_interpolation(recipe)),
-        v2.CenterCrop(size),
-        *_normed(recipe, in_chans),
-    ]
-    composed: Transform = v2.Compose(steps)
-    return composed
+    if size[0] == size[1]:
+        resized = _shorter_side(round(size[0] / scale), recipe)
+    else:
+        resized = _resized((round(size[0] / scale), round(size[1] / scale)), recipe)
+    return _in_turn(resized, _center(size), _normed(recipe, in_chans))
 
 
 def training(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
     """The recipe's `augment`, in the order in which it stands there."""
     augment = recipe.augment
-    interpolation = _interpolation(recipe)
-    steps: list[Any] = []
+    steps: list[Step] = []
     if augment.crop == "random_resized":
-        scale = augment.crop_scale
+        scale, interpolation = augment.crop_scale, _interpolation(recipe)
         steps.append(v2.RandomResizedCrop(size, scale=scale, interpolation=interpolation))
     elif augment.crop == "padded":
-        steps.append(v2.Resize(size, interpolation=interpolation))
-        steps.append(v2.RandomCrop(size, padding=augment.crop_padding))
+        steps += [_resized(size, recipe), _padded_crop(augment.crop_padding)]
     else:
-        steps.append(v2.Resize(min(size), interpolation=interpolation))
-        steps.append(v2.CenterCrop(size))
+        steps += [_shorter_side(min(size), recipe), _center(size)]
     if augment.flip:
-        steps.append(v2.RandomHorizontalFlip(augment.flip))
+        steps.append(_flip(augment.flip))
     if augment.randaugment_ops:
         steps.append(
             v2.RandAugment(
@@ -173,18 +167,79 @@ def training(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
     if augment.color_jitter:
         strength = augment.color_jitter
         steps.append(v2.ColorJitter(strength, strength, strength if in_chans == 3 else 0))
-    steps += _normed(recipe, in_chans)
+    steps.append(_normed(recipe, in_chans))
     if augment.erasing:
         steps.append(v2.RandomErasing(augment.erasing, value="random"))
-    composed: Transform = v2.Compose(steps)
-    return composed
+    return _in_turn(*steps)
 
 
-def _normed(recipe: Recipe, in_chans: int) -> list[Any]:
+Step = Callable[[Any], Any]
+"""From an image of PIL, or a tensor (C, H, W), to the next. What is simple is written here, since
+torchvision's classes take longer for a small image than all of it takes."""
+
+
+def _in_turn(*steps: Step) -> Transform:
+    def transform(image: Any) -> Tensor:
+        for step in steps:
+            image = step(image)
+        made: Tensor = image
+        return made
+
+    return transform
+
+
+def _sides(image: Any) -> Pair:
+    if isinstance(image, Tensor):
+        return image.shape[-2], image.shape[-1]
+    return image.height, image.width
+
+
+def _resized(size: Pair, recipe: Recipe) -> Step:
+    resize = v2.Resize(list(size), interpolation=_interpolation(recipe))
+    return lambda image: image if _sides(image) == size else resize(image)
+
+
+def _shorter_side(length: int, recipe: Recipe) -> Step:
+    resize = v2.Resize(length, interpolation=_interpolation(recipe))
+    return lambda image: image if min(_sides(image)) == length else resize(image)
+
+
+def _center(size: Pair) -> Step:
+    crop = v2.CenterCrop(size)
+    return lambda image: image if _sides(image) == size else crop(image)
+
+
+def _padded_crop(padding: int) -> Step:
+    """A random part of the image's size, of the image with so many zeros around it."""
+
+    def crop(image: Any) -> Any:
+        top, left = (torch.randint(2 * padding + 1, (2,)) - padding).tolist()
+        return v2.functional.crop(image, top, left, *_sides(image))
+
+    return crop
+
+
+def _flip(probability: float) -> Step:
+    def flip(image: Any) -> Any:
+        return v2.functional.horizontal_flip(image) if torch.rand(()) < probability else image
+
+    return flip
+
+
+def _normed(recipe: Recipe, in_chans: int) -> Callable[[Any], Tensor]:
+    """Bytes -> (C, H, W) of float32: from 0 to 1, then less the mean, over the deviation."""
     mean, std = list(recipe.mean), list(recipe.std)
     if len(mean) != in_chans:  # gray images of a recipe for color, or one value for all
         mean, std = [sum(mean) / len(mean)] * in_chans, [sum(std) / len(std)] * in_chans
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    means, stds = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
+
+    def norm(image: Any) -> Tensor:
+        values = np.asarray(image, np.float32)
+        if not isinstance(image, Tensor):  # (H, W, C), or (H, W) in gray
+            values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray((values * np.float32(1 / 255) - means) / stds))
+
+    return norm
 
 
 def _interpolation(recipe: Recipe) -> v2.InterpolationMode:
