@@ -14,6 +14,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 import hierarch
+from hierarch.ablation.grid import GRID, Grid
 from hierarch.spec import documents as yaml_documents
 from hierarch.spec import registry
 from hierarch.spec.reader import parse
@@ -63,10 +64,13 @@ def console(example):
 
 
 def spec(example):
-    """Loads a `yaml` fence as a spec, or as a recipe if it has epochs. A spec without stages is
-    completed to a small network."""
+    """Loads a `yaml` fence as a spec, as a recipe if it has epochs, or as a grid if it has arms. A
+    spec without stages is completed to a small network."""
     text = example.parsed
     fences.save(text)
+    if "arms:" in text:
+        yaml_documents.validate(parse(text, kind=GRID), Grid, GRID)
+        return
     if "epochs:" in text:
         yaml_documents.validate(parse(text, kind=RECIPE), hierarch.Recipe, RECIPE)
         return
@@ -77,9 +81,26 @@ def spec(example):
     hierarch.loads(text)
 
 
+class Python(PythonCodeBlockParser):
+    """Python that is also saved where its first line names a file."""
+
+    def __call__(self, document):
+        for region in super().__call__(document):
+            region.evaluator = saving(region.evaluator)
+            yield region
+
+
+def saving(evaluator):
+    def evaluate(example):
+        fences.save(str(example.parsed))
+        return evaluator(example)
+
+    return evaluate
+
+
 documents = Sybil(
     parsers=[
-        PythonCodeBlockParser(doctest_optionflags=ELLIPSIS),
+        Python(doctest_optionflags=ELLIPSIS),
         CodeBlockParser("yaml", spec),
         CodeBlockParser("console", console),
     ],

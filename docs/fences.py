@@ -1,8 +1,8 @@
 """Runs the commands in the fences of README and docs, and compares their outputs.
 
 A `console` fence has commands, each on a line after "$ ", with its expected stdout below it. A line
-"..." matches any number of lines. A `yaml` fence that starts with a comment such as "# my_net.yaml"
-is saved under that name, for the commands and the Python after it.
+"..." matches any number of lines. A fence of YAML or Python that starts with a comment such as
+"# my_net.yaml" is saved under that name, for the commands and the Python after it.
 """
 
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
-FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
+FILE_NAME = re.compile(r"# ([\w-]+\.(?:yaml|py))\n")
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def run(command: str, **environment: str) -> str:
 
 
 def save(body: str) -> None:
-    """Write a `yaml` fence to the file that its first line names, if it names one."""
+    """Write a fence to the file that its first line names, if it names one."""
     if found := FILE_NAME.match(body):
         Path(found[1]).write_text(body, encoding="utf-8")
 
@@ -81,7 +81,7 @@ def refreshed(document: str) -> str:
     """A document with the outputs in its `console` fences replaced by the current ones."""
 
     def fence(found: re.Match[str]) -> str:
-        if found["language"] == "yaml":
+        if found["language"] in ("yaml", "python"):
             save(found["body"])
         if found["language"] != "console":
             return found[0]

@@ -1,9 +1,12 @@
-"""The tables of fields in spec.md and training.md, from the library's own schema and docstrings."""
+"""The tables of fields in spec.md, training.md and experiments.md, from the library's own schemas
+and docstrings."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import hierarch
+from hierarch.ablation import grid
 from hierarch.spec import registry
 from hierarch.spec.backbone import AbsolutePositionSpec
 from hierarch.spec.base import Spec
@@ -13,16 +16,21 @@ from hierarch.train import recipe
 
 BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-SPECS = (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, AbsolutePositionSpec)
-
-RECIPES = (
-    recipe.Recipe,
-    recipe.OptimizerRecipe,
-    recipe.ScheduleRecipe,
-    recipe.AugmentRecipe,
-    recipe.MixRecipe,
-    recipe.EvaluateRecipe,
-)
+DOCS = Path(__file__).resolve().parent
+PAGES = [DOCS / name for name in ("spec.md", "training.md", "experiments.md")]
+SCHEMAS = {
+    (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, AbsolutePositionSpec): hierarch.schema,
+    (
+        recipe.Recipe,
+        recipe.OptimizerRecipe,
+        recipe.ScheduleRecipe,
+        recipe.AugmentRecipe,
+        recipe.MixRecipe,
+        recipe.EvaluateRecipe,
+    ): recipe.recipe_schema,
+    (grid.Grid, grid.ArmSpec): grid.grid_schema,
+}
+"""What has a table, and the schema of each kind of document; its first class is the document."""
 
 
 def filled(document: str) -> str:
@@ -34,15 +42,13 @@ def filled(document: str) -> str:
 
 
 def _block(of: str) -> str:
-    schema = recipe.recipe_schema()
-    for cls in RECIPES:
-        if cls.__name__ == of:
-            return _table(cls, schema if cls is recipe.Recipe else schema["$defs"][of])
-    schema = hierarch.schema()
-    for cls in SPECS:
-        if cls.__name__ == of:
-            return _table(cls, schema if cls is hierarch.BackboneSpec else schema["$defs"][of])
-    return "\n\n".join(_part(of, name, schema["$defs"][f"{of}.{name}"]) for name in builtin(of))
+    for classes, schema in SCHEMAS.items():
+        for cls in classes:
+            if cls.__name__ == of:
+                whole = schema()
+                return _table(cls, whole if cls is classes[0] else whole["$defs"][of])
+    parts = hierarch.schema()["$defs"]
+    return "\n\n".join(_part(of, name, parts[f"{of}.{name}"]) for name in builtin(of))
 
 
 def builtin(kind: str) -> list[str]:

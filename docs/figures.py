@@ -2,7 +2,8 @@
 
 python docs/figures.py              write what is stale of published.md, comparison.md and the
                                     table of families.md (which need timm and torchvision),
-                                    images/flops.svg, and the tables of spec.md and training.md
+                                    images/flops.svg, and the tables of spec.md, training.md and
+                                    experiments.md
 python docs/figures.py --check      exit with status 1 if one of them is stale
 python docs/figures.py --console    also write the outputs of the commands in README and docs
 """
@@ -106,8 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         comparison.PAGE: comparison.page(),
         families.PAGE: families.filled(families.PAGE.read_text("utf-8")),
         DOCS / "images" / "flops.svg": picture(),
-        DOCS / "spec.md": fields.filled((DOCS / "spec.md").read_text("utf-8")),
-        DOCS / "training.md": fields.filled((DOCS / "training.md").read_text("utf-8")),
+        **{page: fields.filled(page.read_text("utf-8")) for page in fields.PAGES},
     }
     out_of_date = stale(made)
     for path in out_of_date:

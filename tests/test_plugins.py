@@ -1,11 +1,12 @@
 """Mixers of other packages, by the entry-point group `hierarch.mixers`."""
 
+import subprocess
 import sys
 
 import pytest
 
 import hierarch
-from hierarch.spec import registry
+from hierarch.spec import plugins, registry
 from hierarch.testing import check_mixer
 
 PLUGIN = """
@@ -89,3 +90,46 @@ def test_a_broken_package_is_named(install, run, tmp_path, value, message):
     status, out, err = run("mixers")
     assert (status, out) == (2, "")
     assert message in err
+
+
+@pytest.fixture
+def forget(monkeypatch):
+    """Takes back what a file registers."""
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_loaded", set())
+    before = dict(registry._registered["mixer"])
+    yield
+    registry._registered["mixer"] = before
+
+
+def test_a_file_of_ones_own_is_known_to_every_command_and_its_processes(run, tmp_path, forget):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "net.yaml").write_text("mixer: transpose\nstages: [{dim: 8, depth: 1}]\n")
+    command = ("--plugin", tmp_path / "mine.py")
+    status, out, _ = run(*command, "flops", tmp_path / "net.yaml", "--format", "csv")
+    assert status == 0
+    assert out.splitlines()[1].startswith("backbone,")
+    assert "transpose" in run(*command, "mixers")[1]
+    assert run(*command, "validate", tmp_path / "net.yaml")[0] == 0
+    script = f"import hierarch; print(hierarch.load({str(tmp_path / 'net.yaml')!r}).mixer[0].type)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert told.stdout == "transpose\n", told.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "this plugin cannot be loaded: FileNotFoundError: "),
+        ("import nothing_of_the_kind", "cannot be loaded: ModuleNotFoundError: "),
+        ("x = 1 +", "cannot be loaded: SyntaxError: "),
+    ],
+)
+def test_a_file_that_fails_is_named(run, tmp_path, forget, text, message):
+    path = tmp_path / "mine.py"
+    if text:
+        path.write_text(text)
+    for _ in range(2):
+        status, _, err = run("--plugin", path, "mixers")
+        assert status == 2
+        assert err.startswith(f"error: {path}: ")
+        assert message in err

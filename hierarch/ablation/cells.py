@@ -9,11 +9,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import HierarchError
+from hierarch.spec.plugins import VARIABLE
 
 if TYPE_CHECKING:
     from hierarch.train.loop import Progress
@@ -36,6 +37,8 @@ class Cell:
     machine: dict[str, Any]
     """The fields of `hierarch.train.settings.Machine`."""
     skip_broken: bool = False
+    plugins: str = field(default_factory=lambda: os.environ.get(VARIABLE, ""))
+    """Files with parts, as in the environment of whoever makes the cell."""
 
     @property
     def name(self) -> str:
@@ -64,6 +67,8 @@ def run_cell(cell: Cell, advance: Callable[[Progress], None] | None = None) -> s
     from hierarch.train.settings import Machine
     from hierarch.train.sources import open_data
 
+    if cell.plugins:
+        os.environ[VARIABLE] = cell.plugins
     told = beside(cell.folder, "failed")
     told.unlink(missing_ok=True)
     if cell.threads:

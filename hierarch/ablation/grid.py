@@ -5,6 +5,7 @@ A grid is a YAML file, read and checked as a spec is; `hierarch.ablation.plan` w
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Strict, model_validator
@@ -16,6 +17,7 @@ from hierarch.spec.grid import Pair
 from hierarch.spec.lattice import Freedom
 from hierarch.spec.match import check_freedoms
 from hierarch.spec.reader import Kind
+from hierarch.spec.schema import document_schema
 
 GRID = Kind("grid", "`base`, `recipe`, `seeds` and `arms`", "grids")
 
@@ -102,3 +104,9 @@ class Grid(Spec):
         if len({*self.seeds}) < len(self.seeds):
             raise fault("Grid", (("seeds",), "should be different from each other", self.seeds))
         return self
+
+
+@functools.cache
+def grid_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a grid's YAML."""
+    return document_schema(Grid, GRID.word)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,6 +19,7 @@ from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
 from hierarch.cli.train import train
 from hierarch.errors import HierarchError
+from hierarch.spec.plugins import add_plugins
 
 app = typer.Typer(
     name="hierarch",
@@ -33,11 +36,21 @@ for command in (
 
 
 @app.callback(invoke_without_command=False)
-def root(version: version = False) -> None:
+def root(
+    version: version = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin", metavar="FILE", help="Run a Python file that registers parts. Repeatable."
+        ),
+    ] = None,
+) -> None:
     """Hierarchical vision backbones from YAML specs, with their cost claimed and counted.
 
     A SPEC is a YAML file, or the name of a preset such as swin_tiny.
     """
+    if plugin:
+        add_plugins(plugin)
 
 
 def main() -> None:

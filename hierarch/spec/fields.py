@@ -9,6 +9,7 @@ from typing import Any
 from hierarch.spec.base import Spec, plain
 
 OWN = {
+    "ArmSpec": "arm",
     "StageSpec": "stage",
     "HeadSpec": "head",
     "AbsolutePositionSpec": "position embedding",
@@ -81,8 +82,8 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
             return ", or ".join(values(choice, quote) for choice in choices)
         case {"type": "array", "prefixItems": [first, *rest]}:
             return f"a list of {1 + len(rest)}, each {values(first)}"
-        case {"type": "array", "items": {"type": "number"} as item}:
-            return f"a list, each {values(item)}"
+        case {"type": "array", "items": {"type": "number" | "integer"} | {"enum": _} as item}:
+            return f"a list, each {values(item, quote)}"
         case {"type": "array", "items": item}:
             return f"a list of {values(item, quote).removeprefix('an ').removeprefix('a ')}s"
         case {"type": "integer" | "number" as kind}:
@@ -91,6 +92,8 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
             return either([quote("true"), quote("false")])
         case {"type": "null"}:
             return quote("null")
+        case {"type": "object"}:
+            return "a mapping"
         case _:
             return "text"
 

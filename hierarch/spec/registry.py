@@ -2,7 +2,8 @@
 
 A built-in part is one file with the part's name, `mixers/window_attention.py`, which is imported
 when the part is first used. A part of another package is found by its entry point, or is registered
-when its module is imported. No part's name is listed here.
+when its module is imported; one in a file of its own, see `hierarch.spec.plugins`. No part's name
+is listed here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from hierarch.errors import SpecError
 from hierarch.spec.base import fault, nearest, shown
 from hierarch.spec.parts import Part
+from hierarch.spec.plugins import load_plugins
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -44,6 +46,7 @@ def register(cls: type[AnyPart]) -> type[AnyPart]:
 
 def names(kind: str) -> list[str]:
     """The names of all parts of a kind (`parts.KINDS`), sorted."""
+    load_plugins()
     plugins = {entry.name for entry in entry_points(group=f"hierarch.{kind}s")}
     return sorted({*_builtin(kind), *plugins, *_registered.get(kind, {})})
 
@@ -52,12 +55,13 @@ def get(kind: str, name: str) -> type[Part]:
     """The spec class of a part.
 
     Raises `KeyError`, with the nearest name, if there is none, and `SpecError` if another package's
-    entry point cannot be loaded.
+    entry point, or a plugin, cannot be loaded.
     """
     if name not in _registered.get(kind, {}):
         if name in _builtin(kind):
             importlib.import_module(f"hierarch.{kind}s.{name}")
         else:
+            load_plugins()
             for entry in entry_points(group=f"hierarch.{kind}s", name=name):
                 _load(entry, kind)
     try:

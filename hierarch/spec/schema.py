@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import Spec
 from hierarch.spec.parts import KINDS
 from hierarch.spec.registry import PLACEHOLDER, get, names
 
@@ -23,10 +24,19 @@ def schema() -> dict[str, Any]:
             definitions[f"{kind}.{name}"] = part
         mappings = [{"$ref": f"#/$defs/{kind}.{name}"} for name in parts]
         definitions[kind] = {"anyOf": [{"type": "string", "enum": parts}, *mappings]}
+    return _document("backbone", {**root, "$defs": definitions})
+
+
+def document_schema(model: type[Spec], word: str) -> dict[str, Any]:
+    """The JSON Schema of another kind of document, as errors call it: a recipe, a grid."""
+    return _document(word, model.model_json_schema())
+
+
+def _document(word: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "hierarch backbone",
-        **without_titles({**root, "$defs": definitions}),
+        "title": f"hierarch {word}",
+        **_without_titles(schema),
     }
 
 
@@ -42,16 +52,16 @@ class _Generator(GenerateJsonSchema):
         return generated
 
 
-def without_titles(node: Any) -> Any:
+def _without_titles(node: Any) -> Any:
     """The schema with a reference in each field whose value is a part, and without titles."""
     if isinstance(node, list):
-        return [without_titles(item) for item in node]
+        return [_without_titles(item) for item in node]
     if not isinstance(node, dict):
         return node
     kind = node.get(PLACEHOLDER)
     reference = {"$ref": f"#/$defs/{kind}"} if kind else {}
     return reference | {
-        key: without_titles(value)
+        key: _without_titles(value)
         for key, value in node.items()
         # pydantic's titles repeat the fields' names
         if key != PLACEHOLDER and not (key == "title" and isinstance(value, str))

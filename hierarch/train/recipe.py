@@ -19,6 +19,7 @@ from hierarch.spec.base import Flag, Name, Rate, Side, Spec, fault
 from hierarch.spec.grid import Pair, pair
 from hierarch.spec.overrides import Assignment, assign
 from hierarch.spec.reader import Document, Kind
+from hierarch.spec.schema import document_schema
 
 RECIPE = Kind("recipe", "`epochs`", "recipes")
 
@@ -201,13 +202,7 @@ def recipes() -> list[str]:
 @functools.cache
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a recipe's YAML."""
-    from hierarch.spec.schema import without_titles
-
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "hierarch recipe",
-        **without_titles(Recipe.model_json_schema()),
-    }
+    return document_schema(Recipe, RECIPE.word)
 
 
 def _read(source: Source) -> Document:
