@@ -46,6 +46,13 @@ def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
     }
 
 
+def without_mask(source: Any) -> BackboneSpec:
+    """A spec in which shifted windows have no mask."""
+    spec = hierarch.load(source)
+    mixer = [entry.to_data() | {"shift_mask": False} for entry in spec.mixer]
+    return hierarch.load(spec.to_data() | {"mixer": mixer})
+
+
 def shifted_block(mixer: str, **fields: Any) -> Any:
     """A network of one block, whose windows are shifted."""
     entry = {"type": mixer, "head_dim": 4, "window_size": 4, "shift_size": 2, **fields}

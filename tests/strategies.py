@@ -63,6 +63,7 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         "window_attention",
         qkv_bias=st.booleans(),
         position_bias=st.sampled_from(["relative", "none"]),
+        shift_mask=st.booleans(),
     ),
     "window_mlp": windowed("window_mlp"),
     "grid_attention": headed(
@@ -82,6 +83,7 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         "cosine_window_attention",
         qkv_bias=st.booleans(),
         pretrained_window_size=st.none() | sides(1, 9),
+        shift_mask=st.booleans(),
     ),
     "global_attention": headed("global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()),
     "pooling": st.just("pooling")

@@ -142,7 +142,7 @@ def test_windows_and_grids_together_reach_every_token():
     windows = perturb(
         WindowAttention(
             DIM, num_heads=HEADS, window_size=(4, 4), shift_size=(0, 0), qkv_bias=True,
-            position_bias="relative", small_map="pad",
+            position_bias="relative", small_map="pad", shift_mask=True,
         ).double(),
         std=0.3,
     )  # fmt: skip

@@ -411,6 +411,7 @@ def test_swap_reports_fields_as_data_beside_a_file(run, tmp_path):
         "small_map": ("carried over", ["pad"]),
         "qkv_bias": ("dropped", [True]),
         "position_bias": ("dropped", ["relative"]),
+        "shift_mask": ("dropped", [True]),
     }
     assert hierarch.load(new).mixer[0].window_size == (8, 4)
     assert run(*args, "-o", new, "--format", "table")[1].startswith("given: window_size=[8, 4]\n")

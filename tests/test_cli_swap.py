@@ -56,7 +56,7 @@ def test_the_example_of_the_help_text(run):
     assert err.splitlines() == [
         "given: window_size=8",
         "carried over: head_dim=32, shift_size=0 / 3, small_map=pad",
-        "dropped: qkv_bias, position_bias",
+        "dropped: qkv_bias, position_bias, shift_mask",
     ]
 
 

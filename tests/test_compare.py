@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-from helpers import tiny
+from helpers import tiny, without_mask
 from hypothesis import HealthCheck, given, settings
 from strategies import backbone_specs
 
@@ -59,6 +59,10 @@ def test_what_stages_have_in_common_is_said_once():
         (
             {"mixer": {"type": "window_attention", "head_dim": 4, "window_size": 8}},
             ("all stages: window_size 4 → 8; shift_size 0 / 2 → 0",),
+        ),
+        (
+            {"mixer": without_mask(tiny()).to_data()["mixer"]},
+            ("all stages: shift_mask true → false",),
         ),
         ({"mixer": ["pooling", "identity"]}, ("all stages: pooling / identity for window_att",)),
     ],

@@ -13,6 +13,7 @@ from helpers import (
     perturb,
     shifted_block,
     tiny,
+    without_mask,
 )
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
@@ -49,6 +50,15 @@ def test_compiled_outputs_and_gradients_equal_eager_ones(mixer):
     assert_same_to_scale(outputs_and_gradients(model, images, compiled), expected)
 
 
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_compiled_without_the_mask_outputs_and_gradients_equal_eager_ones(mixer):
+    spec = without_mask(tiny(mixer, stages=STAGES, head=HEAD))
+    model, images = perturb(hierarch.build(spec)), noise(2, 3, 37, 50)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    expected = outputs_and_gradients(model, images, model)
+    assert_same_to_scale(outputs_and_gradients(model, images, compiled), expected)
+
+
 @pytest.mark.parametrize("per", ["block", "stage"])
 def test_compiled_in_training_with_checkpointing(per):
     model = perturb(hierarch.build(tiny(stages=STAGES[:1], head=HEAD))).train()
@@ -60,10 +70,14 @@ def test_compiled_in_training_with_checkpointing(per):
 
 
 @newer_compiler
-@pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
+@pytest.mark.parametrize(
+    ("mixer", "fields"),
+    [("window_attention", {}), ("window_attention", {"shift_mask": False}), ("window_mlp", {})],
+    ids=["window_attention", "window_attention without the mask", "window_mlp"],
+)
 @pytest.mark.parametrize("grad", [False, True])
-def test_compiled_once_for_changing_sizes(mixer, grad):
-    model = shifted_block(mixer)
+def test_compiled_once_for_changing_sizes(mixer, fields, grad):
+    model = shifted_block(mixer, **fields)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
     with torch.set_grad_enabled(grad):
         compiled(noise(2, 3, 75, 101))

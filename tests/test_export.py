@@ -94,6 +94,12 @@ def test_one_export_serves_every_size(mixer):
 
 
 @newer_compiler
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_one_export_serves_every_size_without_the_mask(mixer):
+    assert_one_export_serves(shifted_block(mixer, shift_mask=False), SIZES)
+
+
+@newer_compiler
 @pytest.mark.parametrize("mixer", ["window_attention", "window_mlp"])
 def test_one_export_serves_every_size_of_maps(mixer):
     assert_one_export_serves(perturb(hierarch.build(tiny(mixer, stages=STAGES))), SIZES)

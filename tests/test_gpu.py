@@ -32,8 +32,9 @@ PLAIN_MIXERS = [
     {"type": "identity"},
 ]
 SHIFTED = ["window_attention", "cosine_window_attention", "window_mlp"]
+UNMASKED = {"type": "window_attention", "head_dim": 4, "shift_size": 3, "shift_mask": False}
 SPECS = [tiny(mixer, head=HEAD) for mixer in SHIFTED] + [
-    {**tiny(head=HEAD), "mixer": mixer} for mixer in PLAIN_MIXERS
+    {**tiny(head=HEAD), "mixer": mixer} for mixer in [UNMASKED, *PLAIN_MIXERS]
 ]
 
 

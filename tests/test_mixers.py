@@ -29,6 +29,8 @@ BUILT_IN = {
         *({**fields, "small_map": rule} for fields in WINDOWS for rule in RULES),
         {"head_dim": 8, "shift_size": 3, "qkv_bias": False},
         {"head_dim": 8, "shift_size": 3, "position_bias": "none"},
+        *({"head_dim": 8, "shift_size": 3, "shift_mask": False, "small_map": r} for r in RULES),
+        {"head_dim": 8, "shift_size": 3, "shift_mask": False, "position_bias": "none"},
         {"head_dim": 8, "window_size": 1, "position_bias": "none"},
     ],
     "window_mlp": [
@@ -50,6 +52,7 @@ BUILT_IN = {
     "cosine_window_attention": [
         *({**fields, "small_map": rule} for fields, rule in zip(WINDOWS, RULES, strict=True)),
         {"head_dim": 8, "shift_size": 3, "qkv_bias": False},
+        {"head_dim": 8, "shift_size": [0, 3], "shift_mask": False},
         {"head_dim": 8, "window_size": 6, "pretrained_window_size": [12, 1]},
         {"head_dim": 8, "window_size": [1, 4]},
     ],

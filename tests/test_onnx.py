@@ -35,10 +35,10 @@ def built(mixers, **fields):
     return perturb(hierarch.build(tiny(**fields) | {"mixer": mixers}))
 
 
-def network(name):
+def network(name, **fields):
     """Of one block, or of a block for each rule for small maps, the last one on a grid of its
     own."""
-    entry = {"type": name, **MIXERS[name]}
+    entry = {"type": name, **MIXERS[name], **fields}
     if name not in SHIFTED:
         return built(entry, stages=STAGES[:1], **HEAD)
     *others, last = (entry | {"small_map": rule} for rule in RULES)
@@ -109,6 +109,24 @@ def test_a_trace_computes_the_same_at_all_sizes(mixer):
     with torch.no_grad():
         traced = torch.jit.trace(model, noise(*EXAMPLE))
     assert_same_outputs(traced, model, SIZES)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the old exporter, which torch deprecates
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_without_the_mask_a_trace_and_the_old_exporter_serve_all_sizes(tmp_path, mixer):
+    model = network(mixer, shift_mask=False)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, noise(*EXAMPLE))
+    assert_same_outputs(traced, model, SIZES)
+    assert_same_outputs(old_export(model, tmp_path / "model.onnx"), model, SIZES)
+
+
+@newer_compiler
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_without_the_mask_the_new_exporter_writes_one_file_for_all_sizes(tmp_path, mixer):
+    model = network(mixer, shift_mask=False)
+    assert_same_outputs(new_export(model, tmp_path / "model.onnx"), model, SIZES)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the old exporter, which torch deprecates

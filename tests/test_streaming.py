@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_same_to_scale, noise, perturb, tiny
+from helpers import assert_same_to_scale, noise, perturb, tiny, without_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import backbone_specs, image_sizes
@@ -587,6 +587,20 @@ def test_masks_do_not_grow_with_the_image(model):
     assert len(masked) in (0, 7)
 
 
+@pytest.mark.parametrize("mixer", WINDOWED[:2])
+def test_without_the_mask_all_windows_share_the_position_bias(mixer):
+    model = perturb(hierarch.build(without_mask(tiny(mixer, head=HEAD))))
+    images = noise(2, 3, 75, 101)
+    assert_close(streamed(model, images), defined(model, images))
+    with torch.no_grad():
+        explained = engine.explain(model, images)
+    for i, stage in enumerate(model.stages):
+        assert explained.way(f"stages.{i}", "Stage.forward") == "streamed"
+        for block in stage.blocks:
+            _, _, masks = caches._memos[block.mixer]._kept
+            assert list(masks) == [(False, False)]
+
+
 def weights(model):
     """The parameters of the position bias in a shifted block."""
     mixer = model.stages[0].blocks[1].mixer
@@ -708,13 +722,17 @@ def front_padded(size, window, shift):
     return FrontPadded(size, window, min(shift, window - 1))
 
 
+def rolled(size, window, shift):
+    return shifted_cut((size,), (window,), (min(shift, window - 1),), masked=False).axes[0]
+
+
 def dilated(size, window, shift):
     return Dilated(size, window)
 
 
 axes = st.builds(
     lambda make, size, window, shift: make(size, window, shift),
-    st.sampled_from([shifted, front_padded, dilated]),
+    st.sampled_from([shifted, rolled, front_padded, dilated]),
     *(st.integers(1, 20), st.integers(1, 7), st.integers(0, 6)),
 )
 

@@ -159,11 +159,12 @@ def test_the_origin_of_each_field_is_reported():
     assert explain(source, {"type": "window_mlp", "window_size": 8}).notes == (
         "given: window_size=8",
         "carried over: head_dim=8, shift_size=0 / 3, small_map=pad",
-        "dropped: qkv_bias, position_bias",
+        "dropped: qkv_bias, position_bias, shift_mask",
     )
     assert explain(source, "pooling").notes == (
         "at its default: kernel_size=3",
-        "dropped: head_dim, window_size, shift_size, small_map, qkv_bias, position_bias",
+        "dropped: head_dim, window_size, shift_size, small_map, qkv_bias, position_bias, "
+        "shift_mask",
         "one entry for a cycle of: 2",
     )
 

@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 import torchvision
-from helpers import from_timm, noise, perturb
+from helpers import from_timm, noise, perturb, without_mask
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 from transformers import SwinBackbone, SwinConfig
 
 import hierarch
@@ -59,6 +60,38 @@ def test_torchvision_logits_in_float64(float64_pair, size):
     images = noise(1, 3, *size, dtype=torch.float64)
     expected = outputs(theirs, images)
     torch.testing.assert_close(outputs(ours, images), expected, atol=1e-10, rtol=0)
+
+
+# without the mask of shifted windows
+
+SMALL = {
+    "patch_size": [4, 4], "embed_dim": 16, "depths": [2, 2, 3], "num_heads": [2, 4, 8],
+    "window_size": [7, 7], "num_classes": 5,
+}  # fmt: skip
+V2 = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+
+
+@pytest.fixture
+def zeros_for_masks(monkeypatch):
+    """torchvision's masks hold 0 instead of -100."""
+    original = torch.Tensor.masked_fill
+    monkeypatch.setattr(
+        torch.Tensor, "masked_fill", lambda x, mask, value: original(x, mask, value * 0)
+    )
+
+
+@pytest.mark.parametrize("options", [{}, V2], ids=["swin", "swin_v2"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_torchvision_logits_without_the_mask(options, size, zeros_for_masks):
+    theirs = perturb(torchvision.models.SwinTransformer(**SMALL, **options)).double()
+    masked = hierarch.from_checkpoint(theirs.state_dict(), window_size=7).double().eval()
+    ours = hierarch.build(without_mask(masked.spec)).double().eval()
+    ours.load_state_dict(masked.state_dict())
+    images = noise(2, 3, *size, dtype=torch.float64)
+    expected = outputs(theirs, images)
+    torch.testing.assert_close(outputs(ours, images), expected, atol=1e-10, rtol=0)
+    shifted = max(size) > 7 * 4
+    assert torch.allclose(outputs(masked, images), expected, atol=1e-8) == (not shifted)
 
 
 # Hugging Face's SwinBackbone: a norm per output, and a shift even where one window covers the map
@@ -140,6 +173,24 @@ def test_timm_logits(size):
     images = noise(1, 3, size, size)
     expected = outputs(theirs, images)
     torch.testing.assert_close(outputs(ours, images), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [224, 448])
+def test_timm_logits_without_the_mask(size):
+    theirs = perturb(
+        timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, img_size=size),
+        std=0.02,
+    )
+    ours = hierarch.build("ablations/swin_tiny_no_mask").eval()
+    ours.load_state_dict(from_timm(theirs.state_dict(), ours.state_dict()))
+    images = noise(1, 3, size, size)
+    masked = outputs(theirs, images)
+    for layer in theirs.layers:
+        for block in layer.blocks:
+            block.attn_mask = None
+    expected = outputs(theirs, images)
+    torch.testing.assert_close(outputs(ours, images), expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(masked, expected, atol=1e-3)
 
 
 def centered(table, window):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import noise, perturb, tiny
+from helpers import noise, perturb, tiny, without_mask
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -168,6 +168,24 @@ def test_the_official_masks_are_those_of_its_nine_regions(official):
         for n in range(16):
             for m in range(16):
                 assert mask[window, n, m] == (0 if labels[n] == labels[m] else -100)
+
+
+@pytest.mark.parametrize("network", ["swin", "swin v2"])
+def test_without_a_mask_the_official_ones_are_zeros_and_the_rest_is_the_same(network):
+    masked = perturb(hierarch.build(NETWORKS[network]))
+    model = hierarch.build(without_mask(masked.spec))
+    model.load_state_dict(masked.state_dict())
+    for library in HOLD[network]:
+        written = hierarch.export_weights(model, layout=library)
+        expected = hierarch.export_weights(masked, layout=library)
+        assert written.keys() == expected.keys()
+        for name, value in written.items():
+            if name.endswith(".attn_mask"):
+                assert not value.any()
+                assert expected[name].any()
+                assert value.shape == expected[name].shape
+            else:
+                assert torch.equal(value, expected[name]), name
 
 
 def test_the_official_coordinates_are_those_of_the_formula():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from helpers import noise, perturb
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +25,10 @@ side = st.integers(1, 5)
 
 
 def attention(window, shift, small_map="pad", **fields):
-    options = {"num_heads": 2, "qkv_bias": True, "position_bias": "relative"} | fields
+    options = {"num_heads": 2, "qkv_bias": True, "position_bias": "relative", "shift_mask": True}
     return perturb(
         WindowAttention(
-            8, window_size=window, shift_size=shift, small_map=small_map, **options
+            8, window_size=window, shift_size=shift, small_map=small_map, **options | fields
         ).double(),
         std=0.5,
     )
@@ -47,6 +51,7 @@ class Seen(WindowMixer):
 
 CUTS = {
     "shifted": lambda grid: shifted_cut(grid, (3, 2), (1, 1)),
+    "rolled": lambda grid: shifted_cut(grid, (3, 2), (1, 1), masked=False),
     "regular": lambda grid: shifted_cut(grid, (3, 2), (0, 0)),
     "front padded": lambda grid: Cut((FrontPadded(grid[0], 3, 2), FrontPadded(grid[1], 2, 1))),
     "dilated": lambda grid: Cut((Dilated(grid[0], 3), Dilated(grid[1], 2))),
@@ -233,6 +238,86 @@ def test_the_mask_is_the_published_one_of_nine_regions(window, count):
         assert torch.equal(mask.squeeze(1), expected)
 
 
+# without the mask
+
+
+def rolled_attention(layer, x, *, window, shift):
+    """Attention in the windows of a map that is padded and rolled."""
+    (h, w), (down, right), (height, width) = window, shift, x.shape[1:3]
+    x = F.pad(x, (0, 0, 0, -width % w, 0, -height % h)).roll((-down, -right), (1, 2))
+    tokens = rearrange(x, "b (i h) (j w) c -> b i j (h w) c", h=h, w=w)
+    parts = {"three": 3, "heads": layer.num_heads}
+    q, k, v = rearrange(layer.qkv(tokens), "... n (three heads d) -> three ... heads n d", **parts)
+    place = torch.cartesian_prod(torch.arange(h), torch.arange(w))
+    y, x_ = (place[:, None] - place + torch.tensor(layer.window_size) - 1).unbind(-1)
+    bias = layer.relative_position_bias_table[y * (2 * layer.window_size[1] - 1) + x_]
+    logits = q @ k.mT * q.shape[-1] ** -0.5 + bias.permute(2, 0, 1)
+    mixed = rearrange(logits.softmax(-1) @ v, "b i j e (h w) d -> b (i h) (j w) (e d)", h=h, w=w)
+    return layer.proj(mixed).roll((down, right), (1, 2))[:, :height, :width]
+
+
+def unmasked(layer):
+    """The same layer without its mask."""
+    other = attention(layer.window_size, layer.shift_size, layer.small_map, shift_mask=False)
+    other.load_state_dict(layer.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("grid", RULES, ids=str)
+@pytest.mark.parametrize("rule", ["pad", "clamp", "clamp_both", "pad_shift"])
+def test_without_the_mask_a_map_is_rolled(grid, rule):
+    masked = attention((7, 7), (3, 3), rule)
+    layer = unmasked(masked)
+    h, w, *shift = RULES[grid].get(rule, (7, 7, 3, 3))
+    x = noise(2, *grid, 8, dtype=torch.float64)
+    expected = rolled_attention(layer, x, window=(h, w), shift=tuple(shift))
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+    with engine.disabled():
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+    # a twin: with the mask the results are others, wherever there is a shift
+    assert torch.allclose(masked(x), expected, atol=1e-6) == (not any(shift))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.tuples(side, side), st.data())
+def test_without_the_mask_rectangular_windows_are_rolled(grid, window, data):
+    shift = tuple(data.draw(st.integers(0, n - 1)) for n in window)
+    layer = attention(window, shift, "pad_shift", shift_mask=False)
+    x = noise(1, *grid, 8, dtype=torch.float64)
+    expected = rolled_attention(layer, x, window=window, shift=shift)
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("grid", [(14, 21), (8, 17)], ids=str)
+def test_without_the_mask_gradients_are_those_of_a_rolled_map(grid, enabled):
+    layer = attention((7, 7), (3, 3), shift_mask=False).train()
+    x = noise(2, *grid, 8, dtype=torch.float64).requires_grad_()
+    weights = [x, *layer.parameters()]
+    expected = rolled_attention(layer, x, window=(7, 7), shift=(3, 3))
+    wanted = torch.autograd.grad(expected.square().sum(), weights)
+    with nullcontext() if enabled else engine.disabled():
+        found = torch.autograd.grad(layer(x).square().sum(), weights)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [(3, 3), (0, 2), (6, 0)], ids=str)
+@pytest.mark.parametrize("count", [(2, 2), (1, 3), (3, 2)], ids=str)
+def test_without_the_mask_it_is_timms_block_without_its_own(count, shift):
+    grid = tuple(7 * n for n in count)
+    shift = tuple(by if n > 1 else 0 for by, n in zip(shift, count, strict=True))
+    block = SwinTransformerBlock(8, grid, num_heads=2, window_size=7, shift_size=shift)
+    block = perturb(block, std=0.5).double()
+    assert (block.attn_mask is not None) == any(shift)
+    layer = attention((7, 7), shift)
+    layer.load_state_dict(block.attn.state_dict())
+    x = noise(2, *grid, 8, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), block._attn(x), rtol=0, atol=1e-10)
+    block.attn_mask = None
+    torch.testing.assert_close(unmasked(layer)(x), block._attn(x), rtol=0, atol=1e-10)
+    assert torch.allclose(layer(x), block._attn(x), atol=1e-6) == (not any(shift))
+
+
 # padding and shift together
 
 
@@ -250,6 +335,17 @@ def test_padding_and_shift_together_join_no_distant_rows(height):
     for row in range(height):
         start = (row - 3) // 7 * 7 + 3
         assert reached(layer, height, row=row) == set(range(max(0, start), min(height, start + 7)))
+
+
+@pytest.mark.parametrize("height", [8, 10, 12, 13, 14, 15, 20, 24])
+def test_without_the_mask_the_last_window_joins_both_edges(height):
+    layer = attention((7, 7), (3, 3), shift_mask=False).float()
+    padded = -(-height // 7) * 7
+    edges = {0, 1, 2, *range(padded - 4, height)}
+    for row in range(height):
+        start = (row - 3) // 7 * 7 + 3
+        inside = set(range(start, min(height, start + 7)))
+        assert reached(layer, height, row=row) == (edges if row in edges else inside)
 
 
 def test_rolling_before_padding_would_join_them():

@@ -52,6 +52,9 @@ class CosineWindowAttentionSpec(WindowedSpec):
     by its size. By default the window itself."""
     qkv_bias: Flag = True
     """A bias on queries and values; keys have none, as published."""
+    shift_mask: Flag = True
+    """A mask in shifted windows, as published: tokens from opposite edges of the map, which only
+    the cyclic shift joined, do not attend to each other. false: they do."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         return self._attention(dim, grid, slots(self.fit(grid)[0], grid)) + self._bias(dim, grid)
@@ -108,7 +111,8 @@ class CosineWindowAttention(MaskedWindowMixer):
     def cut(self, grid: Pair) -> Cut:
         spec = self.spec
         window, shift = pair(spec.window_size), pair(spec.shift_size)
-        return shifted_cut(grid, *fit(grid, window, shift, spec.small_map, minimum=symbolic_min))
+        window, shift = fit(grid, window, shift, spec.small_map, minimum=symbolic_min)
+        return shifted_cut(grid, window, shift, masked=spec.shift_mask)
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
         masks = self.masks(cut, windows)

@@ -29,6 +29,9 @@ class WindowAttentionSpec(WindowedSpec):
     """A bias on queries, keys and values."""
     position_bias: PositionBias = "relative"
     """relative: a learned bias per head and per offset of two tokens in a window."""
+    shift_mask: Flag = True
+    """A mask in shifted windows, as published: tokens from opposite edges of the map, which only
+    the cyclic shift joined, do not attend to each other. false: they do."""
 
     def macs(self, *, dim: int, grid: Pair) -> int:
         # eq. (2), with N = hw after padding and M^2 = tokens of a window: 4NC^2 + 2M^2NC
@@ -57,6 +60,7 @@ class WindowAttentionSpec(WindowedSpec):
             qkv_bias=self.qkv_bias,
             position_bias=self.position_bias,
             small_map=self.small_map,
+            shift_mask=self.shift_mask,
         )
 
 
@@ -73,6 +77,7 @@ class WindowAttention(RelativeSelfAttention):
         qkv_bias: bool,
         position_bias: PositionBias,
         small_map: SmallMap,
+        shift_mask: bool,
     ) -> None:
         super().__init__(
             dim,
@@ -84,9 +89,10 @@ class WindowAttention(RelativeSelfAttention):
         )
         self.shift_size = shift_size
         self.small_map = small_map
+        self.shift_mask = shift_mask
 
     def cut(self, grid: Pair) -> Cut:
         window, shift = fit(
             grid, self.window_size, self.shift_size, self.small_map, minimum=symbolic_min
         )
-        return shifted_cut(grid, window, shift)
+        return shifted_cut(grid, window, shift, masked=self.shift_mask)

@@ -1,8 +1,9 @@
 """Which window holds each token of a grid, and where in it.
 
-A window has a slot for each token that it can hold. An axis whose windows are shifted has two kinds
-of windows, since only the last one holds both ends of the image: 2ⁿ kinds on n axes. Windows are
-numbered kind after kind, so that windows of a kind follow each other and share one mask.
+A window has a slot for each token that it can hold. An axis whose shifted windows are masked has
+two kinds of windows, since only the last one holds both ends of the image: 2ⁿ kinds on n axes.
+Windows are numbered kind after kind, so that windows of a kind follow each other and share one
+mask.
 
 Sizes may be symbolic (torch.compile, torch.export) or traced (torch.jit).
 """
@@ -25,7 +26,7 @@ from hierarch.nn.padding import is_zero
 Grid = tuple[int, ...]
 """Tokens along each axis: (H, W) for images."""
 Kind = tuple[bool, ...]
-"""For each axis, whether a window is the last one of a shifted axis."""
+"""For each axis, whether a window is the last one of an axis that is shifted and masked."""
 Runs = list[tuple[Kind, int]]
 """How many windows of each kind follow each other."""
 
@@ -47,7 +48,8 @@ class Axis(ABC):
 
     @property
     def shift(self) -> int:
-        """Tokens that it is rolled by. Where it is not 0, the last window is of its own kind."""
+        """Tokens at the end of the last window that are kept apart from its others, since only a
+        shift joined them. Where it is not 0, the last window is of its own kind."""
         return 0
 
     @abstractmethod
@@ -70,20 +72,26 @@ class Axis(ABC):
 
 
 @dataclass(frozen=True)
-class Shifted(Axis):
-    """Padded at its end, then rolled by -`by` (Swin, arXiv:2103.14030, section 3.2)."""
+class Rolled(Axis):
+    """Padded at its end, then rolled by -`by`: the last window holds both ends of the image, and
+    does not keep them apart."""
 
     by: int = 0
-
-    @property
-    def shift(self) -> int:
-        return self.by
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         padded = self.count * self.window
         rolled = torch.arange(self.size, device=device) + (padded - self.by)
         # not a remainder: ONNX has none by a symbolic number
         return self._split(torch.where(rolled >= padded, rolled - padded, rolled))
+
+
+@dataclass(frozen=True)
+class Shifted(Rolled):
+    """Rolled, with both ends of the image kept apart (Swin, arXiv:2103.14030, section 3.2)."""
+
+    @property
+    def shift(self) -> int:
+        return self.by
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,9 @@ def _meshed(lines: Sequence[Tensor]) -> list[Tensor]:
     return [line.view(-1, *[1] * (count - 1 - i)) for i, line in enumerate(lines)]
 
 
-def shifted_cut(grid: Sequence[int], window: Sequence[int], shift: Sequence[int]) -> Cut:
-    """A grid that is padded at its end, and rolled by -shift."""
-    return Cut(tuple(map(Shifted, grid, window, shift)))
+def shifted_cut(
+    grid: Sequence[int], window: Sequence[int], shift: Sequence[int], *, masked: bool = True
+) -> Cut:
+    """A grid that is padded at its end, and rolled by -shift; if `masked`, tokens that only the
+    shift joined are kept apart."""
+    return Cut(tuple(map(Shifted if masked else Rolled, grid, window, shift)))

@@ -53,7 +53,8 @@ def _buffers(spec: BackboneSpec) -> Buffers:
             buffers[f"{prefix}.attn.{name}"] = values
         if any(shift):
             windows = grids[i][0] // window[0], grids[i][1] // window[1]
-            masks = shift_mask(windows, window, shift)
+            # the published code adds what the buffer holds: zeros keep no tokens apart
+            masks = shift_mask(windows, window, shift if mixer.shift_mask else (0, 0))
             buffers[f"{prefix}.attn_mask"] = masks.squeeze(1)
     return buffers
 
