@@ -40,7 +40,7 @@ def plot(report: AblationReport, path: str | Path | None = None) -> Figure:
         _runs(left, at, list(arm.top1.values()), report.summaries.get(arm.name))
         _difference(right, at, report, arm.name)
     left.set_yticks(range(len(names)), names)
-    left.invert_yaxis()
+    left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel("top-1 (%), a point for each seed; bar: 95 % of the mean")
     right.set_xlabel(f"difference to {report.reference} (points), 95 %")
     right.axvline(0, color="black", linewidth=0.8, zorder=0)

@@ -184,8 +184,8 @@ class AblationReport:
             "top-1": _mean(own),
             "95 %": _interval(own),
             "difference": "" if against is None else f"{100 * against.mean:+.2f}",
-            "95 % ": _interval(against, signed=True),
-            "p": "" if against is None or against.adjusted is None else f"{against.adjusted:.3f}",
+            "its 95 %": _interval(against, signed=True),
+            "p": "" if against is None else _probability(against.adjusted),
             "shown": "reference" if is_first else against.word if against else "no result",
             "params": f"{arm.params:,}",
             "GMACs": giga(arm.macs),
@@ -208,6 +208,12 @@ def _mean(value: Summary | None) -> str:
         return "-"
     spread = "" if value.sd is None else f" ± {100 * value.sd:.2f}"
     return f"{100 * value.mean:.2f}{spread}"
+
+
+def _probability(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _interval(value: Summary | None, *, signed: bool = False) -> str:
