@@ -231,10 +231,8 @@ def test_what_is_finished_is_not_run_again_and_more_seeds_are(made, data, tmp_pa
 @pytest.mark.parametrize("on", ["submitit", "ray"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 def test_other_executors_come_to_the_same_weights(on, made, data, tmp_path):
-    if on == "submitit":
-        executor = Submitit(tmp_path / "run" / "submitit", jobs=1, cluster="local", poll=0.1)
-    else:
-        executor = Ray(jobs=1)
+    local = {"submitit": lambda: Submitit(jobs=1, cluster="local", poll=0.1), "ray": Ray}
+    executor = local[on]()
     try:
         grid = GRID | {"seeds": [0]}
         report = ablate(
@@ -404,6 +402,8 @@ def test_mistakes_on_the_command_line(run, tmp_path, data):
         "ablate", tmp_path / "g.yaml", "--data", data, "--cluster", "mem_gb=4", "--run", tmp_path
     )
     assert (status, err) == (2, "error: --cluster mem_gb: has no meaning with --on here\n")
-    status, _, err = run("ablate", tmp_path / "g.yaml", "--data", data, "--on", "slurm")
+    status, _, err = run(
+        *("ablate", tmp_path / "g.yaml", "--data", data, "--on", "slurm", "--run", tmp_path / "run")
+    )
     assert status == 2
     assert "submitit refuses this" in err

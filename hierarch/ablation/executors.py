@@ -99,7 +99,6 @@ class Submitit:
 
     def __init__(
         self,
-        folder: Path,
         *,
         jobs: int,
         cluster: str = "slurm",
@@ -107,25 +106,33 @@ class Submitit:
         poll: float = 1.0,
     ) -> None:
         require("submitit", extra="slurm")
-        import submitit
-
-        self.poll = poll
-        try:
-            self.executor = submitit.AutoExecutor(folder / "%j", cluster=cluster)
-            self.executor.update_parameters(
-                slurm_array_parallelism=jobs, name=folder.parent.name, **(parameters or {})
-            )
-        except (RuntimeError, ValueError, NameError) as error:
-            raise TrainError(f"submitit refuses this: {error}") from None
+        self.jobs, self.cluster, self.poll = jobs, cluster, poll
+        self.parameters = dict(parameters or {})
 
     def run(self, cells: Sequence[Cell], done: Done, within: Within) -> None:
-        jobs = dict(zip(self.executor.map_array(run_cell, cells), cells, strict=True))
+        if not cells:
+            return
+        submitted = self._executor(Path(cells[0].folder).parents[1]).map_array(run_cell, cells)
+        jobs = dict(zip(submitted, cells, strict=True))
         while jobs:
             for job in [job for job in jobs if job.done()]:
                 cell = jobs.pop(job)
                 done(cell, self._why(job))
             if jobs:
                 time.sleep(self.poll)
+
+    def _executor(self, folder: Path) -> Any:
+        """submitit's, with its logs in the grid's folder."""
+        import submitit
+
+        try:
+            executor = submitit.AutoExecutor(folder / "submitit" / "%j", cluster=self.cluster)
+            executor.update_parameters(
+                slurm_array_parallelism=self.jobs, name=folder.name, **self.parameters
+            )
+        except (RuntimeError, ValueError, NameError) as error:
+            raise TrainError(f"submitit refuses this: {error}") from None
+        return executor
 
     def _why(self, job: Any) -> str:
         try:

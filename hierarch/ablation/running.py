@@ -30,7 +30,7 @@ def ablate(
     source: Source,
     data: str,
     *,
-    run: str | Path,
+    run: str | Path | None = None,
     executor: Executor | None = None,
     machine: Mapping[str, Any] | None = None,
     threads: int | None = None,
@@ -42,12 +42,13 @@ def ablate(
 ) -> AblationReport:
     """Train every arm of a grid with every seed, and compare them with the reference.
 
-    Each run has a folder in the folder `run`, `ARM/seed-SEED`. What is finished there is not run
-    again, and what was stopped goes on, so that the same call may be made until all is done. A run
-    that fails stops no other. `executor` says where they run, by default one after another in
-    processes of this machine; `machine` has fields of `hierarch.train.settings.Machine`, by default
-    one device. The folder gets `grid.yaml`, `results.json`, `runs.csv`, and the table as .csv, .md
-    and .tex, and as a picture where matplotlib is installed.
+    Each run has a folder in the folder `run` (by default `runs/NAME`), `ARM/seed-SEED`. What is
+    finished there is not run again, and what was stopped goes on, so that the same call may be made
+    until all is done. A run that fails stops no other. `executor` says where they run, by default
+    one after another in processes of this machine; `machine` has fields of
+    `hierarch.train.settings.Machine`, by default one device. The folder gets `grid.yaml`,
+    `results.json`, `runs.csv`, and the table as .csv, .md and .tex, and as a picture where
+    matplotlib is installed.
 
     Raises `SpecError`, `DataError`, or `TrainError` where the folder holds another grid's runs.
     """
@@ -58,7 +59,10 @@ def ablate(
     if images.held_out is None:
         raise DataError(f"{data} has no held-out images, by which arms could be compared")
     planned = plan(source, classes=len(images.train.classes))
-    folder = Path(run)
+    folder = Path(run or Path("runs") / planned.name)
+    for arm in planned.arms:
+        if arm.match and arm.match.why:
+            note(f"{arm.name}: {'; '.join(arm.match.notes)}")
     with RunFolder(folder).locked():
         cells = [
             _cell(

@@ -77,7 +77,6 @@ def ablate(
 
     Example: hierarch ablate grid.yaml --data cifar10 --jobs 2
     """
-    from hierarch.ablation.plan import plan
     from hierarch.ablation.running import ablate as run_all
     from hierarch.ablation.running import read_results
 
@@ -86,17 +85,12 @@ def ablate(
             raise TrainError("a grid needs images: give --data, as for hierarch train")
         report = read_results(Path(grid))
     else:
-        planned = plan(grid)
-        folder = run or Path("runs") / planned.name
-        for arm in planned.arms:
-            if arm.match and arm.match.why:
-                typer.echo(f"{arm.name}: {'; '.join(arm.match.notes)}", err=True)
-        with progress(planned.name) as draw, redirect_stdout(sys.stderr):
+        with progress("ablation") as draw, redirect_stdout(sys.stderr):
             report = run_all(
                 grid,
                 data,
-                run=folder,
-                executor=_executor(on, folder, jobs, cluster or []),
+                run=run,
+                executor=_executor(on, jobs, cluster or []),
                 machine={"accelerator": accelerator, "workers": workers},
                 threads=threads or _share(on, jobs),
                 data_root=data_root,
@@ -114,7 +108,7 @@ def ablate(
         raise typer.Exit(1)
 
 
-def _executor(on: Where, folder: Path, jobs: int, options: list[str]) -> Executor:
+def _executor(on: Where, jobs: int, options: list[str]) -> Executor:
     from hierarch.ablation.executors import Processes, Ray, Submitit
     from hierarch.spec.overrides import parse_assignment
 
@@ -124,7 +118,7 @@ def _executor(on: Where, folder: Path, jobs: int, options: list[str]) -> Executo
         values[".".join(keys)] = value
     if on == Where.slurm:
         cluster = values.pop("cluster", "slurm")
-        return Submitit(folder / "submitit", jobs=jobs, cluster=cluster, parameters=values)
+        return Submitit(jobs=jobs, cluster=cluster, parameters=values)
     if unknown := values.keys() - ({"address", "cpus", "gpus"} if on == Where.ray else set()):
         raise TrainError(f"--cluster {min(unknown)}: has no meaning with --on {on.value}")
     return Ray(jobs=jobs, **values) if on == Where.ray else Processes(jobs)
