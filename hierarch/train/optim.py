@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 
-from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
 
 from hierarch.building import Backbone
 from hierarch.train.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
@@ -69,27 +66,23 @@ def rate(
     return recipe.min_lr + (peak - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
 
 
-def schedule(optimizer: AdamW, recipe: Recipe, *, steps: int, steps_per_epoch: int) -> LambdaLR:
-    """The learning rate of every group over time, in proportion to its own peak."""
-    peak = recipe.optimizer.lr
+class Schedule:
+    """The learning rate of every group at any step, in proportion to its own peak.
 
-    def factor(step: int) -> float:
-        timing = {"steps": steps, "steps_per_epoch": steps_per_epoch, "step": step}
-        return rate(recipe.schedule, peak=peak, **timing) / peak
+    It has no state: an optimizer's groups start with their peaks, which it keeps.
+    """
 
-    return LambdaLR(optimizer, factor)
+    def __init__(
+        self, optimizer: Optimizer, recipe: Recipe, *, steps: int, steps_per_epoch: int
+    ) -> None:
+        self.optimizer, self.recipe = optimizer, recipe
+        self.timing = {"steps": steps, "steps_per_epoch": steps_per_epoch}
+        self.peaks: list[float] = [group["lr"] for group in optimizer.param_groups]
 
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of the weights; of a network's own tables, the last values."""
-    return AveragedModel(model, multi_avg_fn=_moving(decay))
-
-
-def _moving(decay: float) -> Callable[..., None]:
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
-        n = float(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value.to(average.dtype), weight)
-
-    return update
+    def set(self, step: int) -> float:
+        """Set the rates of a step, from 0, and return the highest."""
+        peak = self.recipe.optimizer.lr
+        factor = rate(self.recipe.schedule, peak=peak, step=step, **self.timing) / peak
+        for group, own in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = own * factor
+        return factor * max(self.peaks)

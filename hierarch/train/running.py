@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hierarch.train.folder import RunFolder
-    from hierarch.train.loop import Progress
+    from hierarch.train.progress import Progress
 
 
 def train(
@@ -221,9 +221,9 @@ def _trained(
         broken=counts.broken,
         **counts.last,
     )
+    with loop.evaluated():
+        loop.keep(folder.model)
     if fabric.is_global_zero:
-        weights_now = loop.evaluated.state_dict()
-        folder.save_weights(folder.model, weights_now, kept="the checkpoint")
         folder.finish(report.to_data())
     fabric.barrier()
     return report
