@@ -54,6 +54,7 @@ def train(
     """
     require("lightning", "torchvision")
     from hierarch.train.folder import RunFolder
+    from hierarch.train.loggers import logged
 
     how = recipes.load_recipe(recipe)
     images = open_data(data) if isinstance(data, str) else data
@@ -74,6 +75,8 @@ def train(
                 stack.enter_context(folder.locked())
                 finished = folder.results.exists() and resume
                 _begin(folder, network, how, images, resume=resume, command=command)
+                if not finished:
+                    stack.enter_context(logged(fabric.loggers))
             except TrainError as error:
                 problem = str(error)
         # a process that stopped alone would leave the others waiting for it

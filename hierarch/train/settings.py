@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import TrainError
 from hierarch.spec.base import nearest
+from hierarch.train.loggers import logger
 from hierarch.train.needs import require
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 STRATEGIES = ("auto", "ddp", "fsdp2")
-LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Machine:
     workers: int = 0
     """Processes that prepare images, of each training process."""
     loggers: Sequence[str | Logger] = ()
-    """Names among `LOGGERS`, or loggers of Fabric's."""
+    """tensorboard, wandb or mlflow, or loggers of Fabric's."""
 
     def fabric(self, precision: str, run: str) -> Fabric:
         """A launched Fabric. Raises `TrainError` for a flag that it refuses."""
@@ -45,7 +45,7 @@ class Machine:
         if self.strategy not in STRATEGIES:
             wrong = self.strategy
             raise TrainError(f"--strategy {wrong[:80]!r}: {nearest(wrong, STRATEGIES)}")
-        loggers = [_logger(name, run) for name in self.loggers]
+        loggers = [logger(name, run) for name in self.loggers]
         try:
             fabric = Fabric(
                 accelerator=self.accelerator,
@@ -77,24 +77,3 @@ def _arithmetic(precision: str) -> dict[str, Any]:
 
         return {"plugins": [DoublePrecision()]}
     return {"precision": PRECISION[precision]}
-
-
-def _logger(name: str | Logger, run: str) -> Any:
-    if not isinstance(name, str):
-        return name
-    if name == "tensorboard":
-        require("tensorboard")
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-
-        return TensorBoardLogger(root_dir=run, name="tensorboard", version="")
-    if name == "wandb":
-        require("wandb", extra="wandb")
-        from lightning.pytorch.loggers import WandbLogger
-
-        return WandbLogger(save_dir=run)
-    if name == "mlflow":
-        require("mlflow", extra="mlflow")
-        from lightning.pytorch.loggers import MLFlowLogger
-
-        return MLFlowLogger()
-    raise TrainError(f"--log {name[:80]!r}: {nearest(name, LOGGERS)}")
