@@ -27,6 +27,15 @@ def seeded():
 
 
 @pytest.fixture
+def one_thread():
+    """torch computes in one thread, as every process of a parallel run of the tests does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def run(monkeypatch, capsys):
     """Runs a command line: (exit status, stdout, stderr)."""
 

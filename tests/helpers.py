@@ -18,6 +18,11 @@ newer_compiler = pytest.mark.skipif(
 )
 
 
+sharding = pytest.mark.skipif(
+    torch.__version__ < "2.7", reason="FSDP2 of torch 2.6 asks a CPU for a GPU's streams"
+)
+
+
 def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
     """The module in eval mode, with noise added in place to every parameter.
 

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,31 @@ def test_a_dataset_of_torchvision(tmp_path):
     assert (len(data.train), len(data.held_out)) == (10, 2)
     assert data.train.classes == tuple("abcdefghij")
     assert data.held_out.read(1)[1] == 5
+
+
+def test_digits_come_with_scikit_learn():
+    """The fixed split: each fifth image is held out, from the first on."""
+    from sklearn.datasets import load_digits
+
+    data, found = open_data("digits"), load_digits()
+    assert (len(data.train), len(data.held_out)) == (1437, 360)
+    assert data.train.classes == data.held_out.classes == tuple("0123456789")
+    for source, numbers in ((data.held_out, (0, 5, 1795)), (data.train, (1, 2, 3, 4, 6))):
+        for place, number in enumerate(numbers[:2]):
+            image, label = source.read(place)
+            assert label == found.target[number]
+            assert image.dtype == np.uint8
+            assert np.abs(image[..., 0] / 255 * 16 - found.images[number]).max() < 0.04
+    assert data.held_out.read(359)[1] == found.target[1795]
+    assert data.train.read(0)[0].max() == 255
+
+
+def test_digits_without_scikit_learn_are_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(TrainError) as error:
+        open_data("digits")
+    install = "pip install 'hierarch-vision[digits]'"
+    assert str(error.value) == f"this needs the package sklearn: {install}"
 
 
 @pytest.mark.parametrize(

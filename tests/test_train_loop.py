@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 import hierarch
 from hierarch.errors import DataError, TrainError
 from hierarch.files import writing
+from hierarch.train.average import Average
 from hierarch.train.culprit import culprit
 from hierarch.train.folder import RunFolder
-from hierarch.train.optim import averaged, depth_of, optimizer, rate, schedule
+from hierarch.train.optim import Schedule, depth_of, optimizer, rate
 from hierarch.train.recipe import load_recipe
 from hierarch.train.running import train
 from hierarch.train.settings import Machine
@@ -26,12 +27,7 @@ from hierarch.train.settings import Machine
 CPU = Machine(accelerator="cpu", devices="1")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -295,6 +291,7 @@ def test_a_half_row_of_metrics_is_dropped(data, tmp_path):
         (Machine(accelerator="gpu2"), "Lightning Fabric refuses these devices"),
         (Machine(accelerator="cpu", devices="0"), "Lightning Fabric refuses these devices"),
         (Machine(accelerator="cpu", strategy="dpp"), "--strategy 'dpp': did you mean 'ddp'?"),
+        (Machine(accelerator="cpu", strategy="fsdp"), "--strategy 'fsdp': did you mean 'fsdp2'?"),
         (Machine(accelerator="cpu", loggers=("wandbb",)), "--log 'wandbb': did you mean 'wandb'?"),
     ],
 )
@@ -316,12 +313,15 @@ def test_the_rate_warms_up_and_falls_as_a_cosine():
     assert rates[60] == pytest.approx(0.6)
     assert rates[100] == pytest.approx(0.2)
     model = hierarch.build(train_data.network(head={}))
-    adam = optimizer(model, load_recipe({"epochs": 1}).optimizer)
-    steps = schedule(adam, recipe, steps=100, steps_per_epoch=10)
-    assert adam.param_groups[0]["lr"] == pytest.approx(0.1)
-    adam.step()
-    steps.step()
-    assert steps.last_epoch == 1
+    layered = load_recipe(recipe.to_data() | {"optimizer": {"lr": 1.0, "layer_decay": 0.5}})
+    adam = optimizer(model, layered.optimizer)
+    peaks = [group["lr"] for group in adam.param_groups]
+    assert len({*peaks}) > 1
+    schedule = Schedule(adam, layered, steps=100, steps_per_epoch=10)
+    for step in (0, 10, 100, 60):
+        assert schedule.set(step) == pytest.approx(rates[step] * max(peaks))
+        for group, peak in zip(adam.param_groups, peaks, strict=True):
+            assert group["lr"] == pytest.approx(rates[step] * peak)
 
 
 def test_the_rate_is_absolute():
@@ -362,16 +362,34 @@ def test_earlier_blocks_learn_slower():
 
 def test_the_average_starts_fast():
     layer = torch.nn.Linear(1, 1, bias=False)
-    average = averaged(layer, 0.9)
+    average = Average(layer, 0.9)
     value, wanted = 0.0, None
     for n in range(40):
         value += 1.0
         with torch.no_grad():
             layer.weight.fill_(value)
-        average.update_parameters(layer)
+        average.update()
         decay = min(0.9, (1 + n) / (10 + n))
         wanted = value if wanted is None else decay * wanted + (1 - decay) * value
-        assert float(average.module.weight.detach()) == pytest.approx(wanted, rel=1e-5)
+        with average.in_place():
+            assert float(layer.weight.detach()) == pytest.approx(wanted, rel=1e-5)
+        assert float(layer.weight.detach()) == value
+
+
+def test_the_weights_come_back_after_the_average_whatever_happens():
+    layer = torch.nn.BatchNorm1d(2)
+    average = Average(layer, 0.9)
+    average.update()
+    with torch.no_grad():
+        layer.weight.fill_(3)
+        layer.running_mean.fill_(5)
+    with average.in_place():
+        assert layer.weight.tolist() == [1, 1]
+        assert layer.running_mean.tolist() == [5, 5]  # which is not averaged
+    assert layer.weight.tolist() == [3, 3]
+    with pytest.raises(KeyboardInterrupt), average.in_place():
+        raise KeyboardInterrupt
+    assert layer.weight.tolist() == [3, 3]
 
 
 def test_metrics_go_to_loggers_of_fabric_too(data, tmp_path):

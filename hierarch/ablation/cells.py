@@ -17,7 +17,7 @@ from hierarch.errors import HierarchError
 from hierarch.spec.plugins import VARIABLE
 
 if TYPE_CHECKING:
-    from hierarch.train.loop import Progress
+    from hierarch.train.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

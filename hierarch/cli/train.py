@@ -15,7 +15,7 @@ from hierarch.cli.progress import progress
 from hierarch.errors import TrainError
 
 if TYPE_CHECKING:
-    from hierarch.train.loop import Progress
+    from hierarch.train.progress import Progress
 
 data_option = Annotated[
     str,
@@ -77,7 +77,7 @@ def train(
         "auto"
     ),
     nodes: Annotated[int, typer.Option("--nodes", help="Machines, under torchrun or SLURM.")] = 1,
-    strategy: Annotated[str, typer.Option("--strategy", help="auto, or ddp.")] = "auto",
+    strategy: Annotated[str, typer.Option("--strategy", help="auto, ddp or fsdp2.")] = "auto",
     log: Annotated[
         list[str] | None,
         typer.Option("--log", help="tensorboard, wandb or mlflow, beside metrics.csv. Repeatable."),

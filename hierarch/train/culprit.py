@@ -9,16 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hierarch.train.sharding import full
+
 
 def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str:
     """Where the first NaN or infinity comes from; "" if there is none.
 
     `loss` runs the network, whose gradients are replaced. It is called only if all weights are
     finite. Looked at are the weights, the layers' outputs in the order in which they are computed,
-    the loss, and the gradients from the last layer to the first.
+    the loss, and the gradients from the last layer to the first. Processes that share the weights
+    compute the same, whatever each of them finds.
     """
     for name, tensor in model.named_parameters():
-        if not finite(tensor):
+        if not finite(full(tensor.detach())):
             return f"the weights {name}"
     found: list[str] = []
     with ExitStack() as stack:
@@ -27,13 +30,13 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str:
             stack.callback(hook.remove)
         model.zero_grad(set_to_none=True)
         value = loss()
+    value.backward()  # type: ignore[no-untyped-call]  # torch's
+    gradients = {name: full(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    wrong = [name for name, gradient in gradients.items() if not finite(gradient)]
     if found:
         return found[0]
     if not finite(value):
         return "the loss, from outputs that are finite"
-    value.backward()  # type: ignore[no-untyped-call]  # torch's
-    names = [name for name, p in model.named_parameters() if p.grad is not None]
-    wrong = [name for name in names if not finite(model.get_parameter(name).grad)]
     return f"the gradient of {wrong[-1]}" if wrong else ""
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,43 +19,16 @@ from torch.utils.data import DataLoader
 from hierarch.building import Backbone
 from hierarch.errors import DataError, TrainError
 from hierarch.report.training import SizeAccuracy
+from hierarch.train.average import Average
 from hierarch.train.culprit import culprit
 from hierarch.train.folder import RunFolder
 from hierarch.train.images import Batch, Broken, Images, collate
 from hierarch.train.mixing import mixing
-from hierarch.train.optim import averaged, optimizer, schedule
+from hierarch.train.optim import Schedule, optimizer
 from hierarch.train.order import Batches, Plan, seed_of
+from hierarch.train.progress import Counts, Progress
 from hierarch.train.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, for whoever shows it."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    images_per_s: float
-
-
-@dataclass
-class Counts:
-    """What a run adds up, and a checkpoint keeps."""
-
-    step: int = 0
-    """Steps that are done."""
-    losses: float = 0.0
-    """Sum over the steps since the last row of metrics."""
-    since: int = 0
-    """Their number."""
-    loss: float | None = None
-    """The last row's."""
-    broken: int = 0
-    best_top1: float | None = None
-    best_step: int | None = None
-    last: dict[str, float] = field(default_factory=dict)
-    """The last evaluation."""
+from hierarch.train.sharding import full, load_network, load_optimizer, whole
 
 
 class Loop:
@@ -74,23 +48,27 @@ class Loop:
         self.identity = dict(identity)
         assert model.spec.head is not None
         self.mix = mixing(recipe.mix, model.spec.head.num_classes)
-        adam = optimizer(model, recipe.optimizer)
         self.network: Backbone = model
-        runs = torch.compile(model) if recipe.compile else model
-        self.model, self.optimizer = fabric.setup(runs, adam)
-        self.average = averaged(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.schedule = schedule(
-            adam, recipe, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
+        self.model = fabric.setup_module(torch.compile(model) if recipe.compile else model)
+        self.optimizer = optimizer(model, recipe.optimizer)  # of the weights as they are set up
+        self.stepper = fabric.setup_optimizers(self.optimizer)
+        self.average = Average(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.schedule = Schedule(
+            self.optimizer, recipe, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
         )
-        self.adam = adam
         self.counts = Counts()
         self.broken = 0
         """Of this process, since the last checkpoint."""
 
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network that is evaluated and kept: the average, where there is one."""
-        return self.average.module if self.average else self.network
+    def evaluated(self) -> AbstractContextManager[None]:
+        """While this is entered the network is what is evaluated and kept: the average, if any."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def keep(self, path: Path) -> None:
+        """Write the network's weights as they are now."""
+        weights = self._whole(self.network.state_dict())
+        if self.fabric.is_global_zero:
+            self.folder.save_weights(path, weights, kept="the checkpoint")
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint. Raises `TrainError` for that of another run."""
@@ -100,12 +78,10 @@ class Loop:
                     f"{self.folder.path}: its {what} differs from that of this command; give "
                     "another --run, or the one that the run began with"
                 )
-        self.network.load_state_dict(state["model"])
-        self.adam.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        load_network(self.network, state["model"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.average:
-            self.average.module.load_state_dict(state["model_ema"])
-            self.average.n_averaged.fill_(state["averaged"])
+            self.average.load(state["model_ema"], state["averaged"])
         self.counts = Counts(**state["counts"])
 
     def save(self) -> None:
@@ -114,17 +90,17 @@ class Loop:
         counts.losses = self._reduced(counts.losses, "mean")
         counts.broken += int(self._reduced(self.broken, "sum"))
         self.broken = 0
+        state: dict[str, Any] = {
+            "identity": self.identity,
+            "model": self._whole(self.network.state_dict()),
+            "optimizer": self._whole(self.optimizer.state_dict()),
+            "counts": vars(counts),
+        }
+        if self.average:
+            averages = self._whole(self.average.values)
+            state["model_ema"] = state["model"] | averages
+            state["averaged"] = self.average.count
         if self.fabric.is_global_zero:
-            state: dict[str, Any] = {
-                "identity": self.identity,
-                "model": self.network.state_dict(),
-                "optimizer": self.adam.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "counts": vars(counts),
-            }
-            if self.average:
-                state["model_ema"] = self.average.module.state_dict()
-                state["averaged"] = int(self.average.n_averaged)
             kept = "the checkpoint before it" if self.folder.checkpoint.exists() else "nothing"
             self.folder.save(state, kept=kept)
         self.fabric.barrier()
@@ -144,7 +120,7 @@ class Loop:
         self.network.train()
         begun, first = time.perf_counter(), self.counts.step
         for step in range(first, self.plan.steps):
-            lr = max(group["lr"] for group in self.adam.param_groups)
+            lr = self.schedule.set(step)
             loss, norm = self.step(step, batches)
             counts, done = self.counts, step + 1
             counts.step = done
@@ -181,11 +157,10 @@ class Loop:
         value, length = torch.stack([total.double(), norm.double()]).tolist()
         if not torch.isfinite(torch.tensor([value, length])).all():
             self._stop(step, seen)
-        self.optimizer.step()
+        self.stepper.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
         if self.average:
-            self.average.update_parameters(self.network)
+            self.average.update()
         return value, length
 
     def _loss(self, model: Any, images: Tensor, labels: Tensor, step: int, part: int) -> Tensor:
@@ -205,7 +180,7 @@ class Loop:
     def _clipped(self) -> Tensor:
         """The norm of the gradient, which is scaled down to the recipe's largest."""
         parameters = [p for p in self.network.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad_norm, norm)
         return norm
@@ -239,17 +214,16 @@ class Loop:
         self._write(row)
 
     def _evaluate(self, evaluate: Callable[[nn.Module], SizeAccuracy]) -> None:
-        found = evaluate(self.evaluated)
-        self.network.train()
-        top1, top5 = found.share(found.right) or 0.0, found.share(found.top5) or 0.0
-        counts = self.counts
-        counts.last = {"val_loss": found.loss, "val_top1": top1, "val_top5": top5}
-        self._write(counts.last)
-        if counts.best_top1 is None or top1 > counts.best_top1:
-            counts.best_top1, counts.best_step = top1, counts.step
-            if self.fabric.is_global_zero:
-                weights = self.evaluated.state_dict()
-                self.folder.save_weights(self.folder.best, weights, kept="the checkpoint")
+        with self.evaluated():
+            found = evaluate(self.network)
+            self.network.train()
+            top1, top5 = found.share(found.right) or 0.0, found.share(found.top5) or 0.0
+            counts = self.counts
+            counts.last = {"val_loss": found.loss, "val_top1": top1, "val_top5": top5}
+            self._write(counts.last)
+            if counts.best_top1 is None or top1 > counts.best_top1:
+                counts.best_top1, counts.best_step = top1, counts.step
+                self.keep(self.folder.best)
 
     def _write(self, row: Mapping[str, float]) -> None:
         """A row of metrics.csv, and the same numbers to whoever else logs."""
@@ -264,7 +238,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         if step > 0:
             self.save()
-        found = (self._culprit(step, part, *images) for part, images in enumerate(seen))
+        found = [self._culprit(step, part, *images) for part, images in enumerate(seen)]
         everywhere = self._gathered(next(filter(None, found), ""))
         where = next(filter(None, everywhere), "no layer: run again, the same step may succeed")
         kept = f"{self.folder.checkpoint} has the weights before it" if step else "nothing is kept"
@@ -273,6 +247,9 @@ class Loop:
             f"not finite, first in {where}; {kept}. A lower optimizer.lr, clip_grad_norm or a "
             "longer warm-up may help; give --weights to begin from them"
         )
+
+    def _whole(self, state: Any) -> Any:
+        return whole(state, keep=self.fabric.is_global_zero)
 
     def _reduced(self, value: float, how: str) -> float:
         """A number of each process -> their mean or sum."""

@@ -1,44 +1,58 @@
-"""AdamW by groups, and the learning rate at each step."""
+"""The optimizer's groups of weights, and the learning rate at each step."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
 
 from hierarch.building import Backbone
+from hierarch.train.muon import Together, muon
 from hierarch.train.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 
 BLOCK = re.compile(r"stages\.(\d+)\.(?:blocks\.(\d+)\.)?")
 
 
-def optimizer(model: Backbone, recipe: OptimizerRecipe) -> AdamW:
-    """AdamW with a group for each depth, with and without weight decay."""
-    groups: dict[tuple[int, bool], list[Tensor]] = {}
+def optimizer(model: Backbone, recipe: OptimizerRecipe) -> Optimizer:
+    """The recipe's optimizer, with a group for each depth, with and without weight decay.
+
+    Raises `TrainError` where torch has no Muon.
+    """
+    groups: dict[tuple[bool, int, bool], list[Tensor]] = {}
     kept = model.no_weight_decay()
     depths = sum(stage.depth for stage in model.spec.plan())
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and name not in kept
             depth = depth_of(model, name) if recipe.layer_decay < 1 else depths + 1
-            groups.setdefault((depth, decays), []).append(parameter)
-    return AdamW(
-        [
+            hidden = recipe.type == "muon" and decays and is_hidden(name, parameter)
+            groups.setdefault((hidden, depth, decays), []).append(parameter)
+
+    def grouped(of_hidden: bool) -> list[dict[str, Any]]:
+        return [
             {
                 "params": parameters,
                 "weight_decay": recipe.weight_decay if decays else 0.0,
                 "lr": recipe.lr * recipe.layer_decay ** (depths + 1 - depth),
             }
-            for (depth, decays), parameters in groups.items()
-        ],
-        betas=recipe.betas,
-        eps=recipe.eps,
-    )
+            for (hidden, depth, decays), parameters in groups.items()
+            if hidden == of_hidden
+        ]
+
+    adam = AdamW(grouped(False), betas=recipe.betas, eps=recipe.eps)
+    if not grouped(True):
+        return adam
+    return Together([muon(grouped(True), momentum=recipe.momentum), adam])
+
+
+def is_hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a weight is a matrix inside a block: none of stem, downsamplings and head, and no
+    kernel of a convolution."""
+    found = BLOCK.match(name)
+    return found is not None and found[2] is not None and parameter.ndim == 2
 
 
 def depth_of(model: Backbone, name: str) -> int:
@@ -69,27 +83,23 @@ def rate(
     return recipe.min_lr + (peak - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
 
 
-def schedule(optimizer: AdamW, recipe: Recipe, *, steps: int, steps_per_epoch: int) -> LambdaLR:
-    """The learning rate of every group over time, in proportion to its own peak."""
-    peak = recipe.optimizer.lr
+class Schedule:
+    """The learning rate of every group at any step, in proportion to its own peak.
 
-    def factor(step: int) -> float:
-        timing = {"steps": steps, "steps_per_epoch": steps_per_epoch, "step": step}
-        return rate(recipe.schedule, peak=peak, **timing) / peak
+    It has no state: an optimizer's groups start with their peaks, which it keeps.
+    """
 
-    return LambdaLR(optimizer, factor)
+    def __init__(
+        self, optimizer: Optimizer, recipe: Recipe, *, steps: int, steps_per_epoch: int
+    ) -> None:
+        self.optimizer, self.recipe = optimizer, recipe
+        self.timing = {"steps": steps, "steps_per_epoch": steps_per_epoch}
+        self.peaks: list[float] = [group["lr"] for group in optimizer.param_groups]
 
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of the weights; of a network's own tables, the last values."""
-    return AveragedModel(model, multi_avg_fn=_moving(decay))
-
-
-def _moving(decay: float) -> Callable[..., None]:
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
-        n = float(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value.to(average.dtype), weight)
-
-    return update
+    def set(self, step: int) -> float:
+        """Set the rates of a step, from 0, and return the highest."""
+        peak = self.recipe.optimizer.lr
+        factor = rate(self.recipe.schedule, peak=peak, step=step, **self.timing) / peak
+        for group, own in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = own * factor
+        return factor * max(self.peaks)

@@ -99,15 +99,18 @@ class Batches(Sampler[list[Item]]):
 
 
 class Share(Sampler[list[Item]]):
-    """Every image once, in order, dealt out to the processes; their shares may be uneven."""
+    """Every image once, in order, dealt out to the processes. Their shares may be uneven, and are
+    as many batches in each, of which the last may be empty."""
 
     def __init__(self, length: int, batch_size: int, *, process: int, processes: int) -> None:
         self.indices = range(process, length, processes)
         self.batch_size = batch_size
+        self.batches = -(-length // (processes * batch_size))
 
     def __iter__(self) -> Iterator[list[Item]]:
-        for at in range(0, len(self.indices), self.batch_size):
+        for batch in range(self.batches):
+            at = batch * self.batch_size
             yield [(0, index) for index in self.indices[at : at + self.batch_size]]
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return self.batches

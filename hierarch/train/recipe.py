@@ -30,8 +30,15 @@ Count = Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
 
 
 class OptimizerRecipe(Spec):
-    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), or Muon (Jordan et al. 2024) beside it.
 
+    Muon takes the matrices inside blocks, each step of which is made orthogonal, and AdamW all
+    else. One learning rate and weight decay serve both: Muon's steps are scaled by 0.2
+    sqrt(max(rows, columns)), to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982).
+    """
+
+    type: Literal["adamw", "muon"] = "adamw"
+    """AdamW for all weights, or Muon for the matrices inside blocks (torch 2.9 or newer)."""
     lr: Positive = 0.001
     """The learning rate after warm-up, of the whole batch: nothing scales it."""
     weight_decay: Size = 0.05
@@ -41,9 +48,18 @@ class OptimizerRecipe(Spec):
     """Decay of the running means of the gradient and of its square."""
     eps: Positive = 1e-8
     """Added to the denominator."""
+    momentum: Rate = 0.95
+    """Of Muon: decay of the running mean of the gradient, in Nesterov's way."""
     layer_decay: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
     """The learning rate of a block, over that of the block after it (Bao et al. 2022,
     arXiv:2106.08254); 1 for the same rate everywhere."""
+
+    @model_validator(mode="after")
+    def _momentum_is_used(self) -> OptimizerRecipe:
+        if self.type != "muon" and "momentum" in self.model_fields_set:
+            message = f"is of type muon alone, and type is {self.type}"
+            raise fault("OptimizerRecipe", (("momentum",), message, ...))
+        return self
 
 
 class ScheduleRecipe(Spec):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hierarch.train.folder import RunFolder
-    from hierarch.train.loop import Progress
+    from hierarch.train.progress import Progress
 
 
 def train(
@@ -53,6 +53,7 @@ def train(
     """
     require("lightning", "torchvision")
     from hierarch.train.folder import RunFolder
+    from hierarch.train.loggers import logged
 
     how = recipes.load_recipe(recipe)
     images = open_data(data) if isinstance(data, str) else data
@@ -73,6 +74,8 @@ def train(
                 stack.enter_context(folder.locked())
                 finished = folder.results.exists() and resume
                 _begin(folder, network, how, images, resume=resume, command=command)
+                if not finished:
+                    stack.enter_context(logged(fabric.loggers))
             except TrainError as error:
                 problem = str(error)
         # a process that stopped alone would leave the others waiting for it
@@ -225,9 +228,9 @@ def _trained(
         broken=counts.broken,
         **counts.last,
     )
+    with loop.evaluated():
+        loop.keep(folder.model)
     if fabric.is_global_zero:
-        weights_now = loop.evaluated.state_dict()
-        folder.save_weights(folder.model, weights_now, kept="the checkpoint")
         folder.finish(report.to_data())
     fabric.barrier()
     return report

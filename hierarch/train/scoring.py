@@ -30,7 +30,8 @@ def score(
     workers: int = 0,
     skip_broken: bool = False,
 ) -> SizeAccuracy:
-    """Every image once, each process its share; the counts of all processes are added.
+    """Every image once, each process its share; the counts of all processes are added. All
+    processes run the network equally often.
 
     Raises `DataError` for an image that cannot be read, unless `skip_broken` leaves it out.
     """
@@ -49,14 +50,18 @@ def score(
     message = ""
     training = network.training
     network.eval()
-    with torch.inference_mode(), fabric.autocast():
+    # FSDP2 goes on to train with what it gathers here, which inference_mode would not let it do
+    with torch.no_grad(), fabric.autocast():
         for batch in loader:
             sums[2] += len(batch.broken)
             if batch.broken and not skip_broken:
                 sums[3] += 1
                 message = message or str(batch.broken[0])
+            stop = torch.tensor(float(bool(message)), device=fabric.device)
+            if fabric.all_reduce(stop, reduce_op="sum"):
                 break
-            if not len(batch.labels):
+            if not len(batch.labels):  # a network whose weights are shared is run by all or none
+                network(torch.zeros(1, images.in_chans, *size, device=fabric.device, dtype=dtype))
                 continue
             labels = batch.labels.to(fabric.device)
             logits = network(batch.images.to(fabric.device, dtype)).double()

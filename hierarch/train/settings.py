@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import TrainError
 from hierarch.spec.base import nearest
+from hierarch.train.loggers import logger
 from hierarch.train.needs import require
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from lightning.fabric.loggers.logger import Logger
+    from lightning.fabric.strategies.strategy import Strategy
 
-PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float64": "64-true"}
-LOGGERS = ("tensorboard", "wandb", "mlflow")
+PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+STRATEGIES = ("auto", "ddp", "fsdp2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class Machine:
     """The flags of Fabric: the same code runs on a CPU, on a GPU, on several and on several nodes.
 
     `strategy` "ddp" trains in several processes that share each batch; "auto" does where `devices`
-    are several.
+    are several. With "fsdp2" they share the weights too, of which each holds a part.
     """
 
     accelerator: str = "auto"
@@ -33,25 +35,25 @@ class Machine:
     workers: int = 0
     """Processes that prepare images, of each training process."""
     loggers: Sequence[str | Logger] = ()
-    """Names among `LOGGERS`, or loggers of Fabric's."""
+    """tensorboard, wandb or mlflow, or loggers of Fabric's."""
 
     def fabric(self, precision: str, run: str) -> Fabric:
         """A launched Fabric. Raises `TrainError` for a flag that it refuses."""
         require("lightning", "torchvision")
         from lightning.fabric import Fabric
 
-        known = ("auto", "ddp")
-        if self.strategy not in known:
-            raise TrainError(f"--strategy {self.strategy[:80]!r}: {nearest(self.strategy, known)}")
-        loggers = [_logger(name, run) for name in self.loggers]
+        if self.strategy not in STRATEGIES:
+            wrong = self.strategy
+            raise TrainError(f"--strategy {wrong[:80]!r}: {nearest(wrong, STRATEGIES)}")
+        loggers = [logger(name, run) for name in self.loggers]
         try:
             fabric = Fabric(
                 accelerator=self.accelerator,
                 devices=int(self.devices) if self.devices.lstrip("-").isdecimal() else self.devices,
                 num_nodes=self.nodes,
-                strategy=self.strategy,
-                precision=PRECISION[precision],  # type: ignore[arg-type]  # Fabric names its strings
+                strategy=_fsdp2() if self.strategy == "fsdp2" else self.strategy,
                 loggers=loggers,
+                **_arithmetic(precision),
             )
         except (ValueError, RuntimeError, TypeError) as error:
             raise TrainError(f"Lightning Fabric refuses these devices: {error}") from None
@@ -59,22 +61,19 @@ class Machine:
         return fabric
 
 
-def _logger(name: str | Logger, run: str) -> Any:
-    if not isinstance(name, str):
-        return name
-    if name == "tensorboard":
-        require("tensorboard")
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+def _fsdp2() -> Strategy:
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 
-        return TensorBoardLogger(root_dir=run, name="tensorboard", version="")
-    if name == "wandb":
-        require("wandb", extra="wandb")
-        from lightning.pytorch.loggers import WandbLogger
+    from hierarch.train.sharding import shard
 
-        return WandbLogger(save_dir=run)
-    if name == "mlflow":
-        require("mlflow", extra="mlflow")
-        from lightning.pytorch.loggers import MLFlowLogger
+    return ModelParallelStrategy(shard)
 
-        return MLFlowLogger()
-    raise TrainError(f"--log {name[:80]!r}: {nearest(name, LOGGERS)}")
+
+def _arithmetic(precision: str) -> dict[str, Any]:
+    """What Fabric is told of a precision. Of float64 it gets the plugin, since it refuses FSDP2 the
+    name of it."""
+    if precision == "float64":
+        from lightning.fabric.plugins.precision import DoublePrecision
+
+        return {"plugins": [DoublePrecision()]}
+    return {"precision": PRECISION[precision]}

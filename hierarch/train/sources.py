@@ -1,4 +1,4 @@
-"""Where labelled images come from: a folder, a dataset of torchvision, an idx or an npz file."""
+"""Where labelled images come from: a folder, tar files, arrays, or a dataset by its name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from hierarch.errors import DataError
 from hierarch.spec.base import nearest
-from hierarch.train import arrays
+from hierarch.train import arrays, shards
+from hierarch.train.needs import require
 
 TRAIN = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "test")
@@ -50,23 +53,30 @@ class Data:
 
 
 def open_data(name: str, *, root: Path | None = None, download: bool = False) -> Data:
-    """The images of a folder, of an idx or npz file, or of a dataset of torchvision by its name.
+    """The images of a folder, or of tar, idx or npz files, or of a dataset by its name.
 
     `root` is where datasets of torchvision are kept (by default `data`). They are downloaded only
     if `download` says so. Raises `DataError`.
     """
     path = Path(name)
-    if name in NAMED and not path.exists():
+    if name == DIGITS and not path.exists():
+        data = _from_arrays(name, _digits())
+    elif name in NAMED and not path.exists():
         data = _named(name, root or Path("data"), download=download)
     elif path.suffix == ".npz" and path.is_file():
         data = _from_arrays(name, arrays.read_npz(path))
     elif path.is_dir():
         found = arrays.read_idx(path)
         data = _from_arrays(name, found) if found else _folder(path)
+    elif "://" in name:
+        raise DataError(f"{name}: only local files are read; copy them to this machine")
+    elif path.suffix == ".tar":
+        raise DataError(f"{name}: give the folder with train-*.tar and val-*.tar")
     elif path.exists():
         raise DataError(f"{name}: is neither a folder of images nor an .npz file")
     else:
-        raise DataError(f"no such folder, file or dataset: {name!r}, {nearest(name, NAMED)}")
+        known = (*NAMED, DIGITS)
+        raise DataError(f"no such folder, file or dataset: {name!r}, {nearest(name, known)}")
     if len(data.train.classes) < 2:
         only = "".join(f" ({label})" for label in data.train.classes)
         raise DataError(f"{name} has a single class{only}; a classifier needs two at least")
@@ -123,6 +133,8 @@ class Numbered:
 
 def _folder(path: Path) -> Data:
     train = next((path / name for name in TRAIN if (path / name).is_dir()), None)
+    if train is None and shards.tar_files(path):
+        return Data(str(path), *shards.open_shards(path, TRAIN, HELD_OUT))
     if train is None:
         return Data(str(path), Files(path), None)
     held_out = next((path / name for name in HELD_OUT if (path / name).is_dir()), None)
@@ -136,6 +148,22 @@ def _folder(path: Path) -> Data:
         ]
         raise DataError(f"the classes of {train} and {held_out} differ; {'; '.join(lists)}")
     return data
+
+
+DIGITS = "digits"
+
+
+def _digits() -> arrays.Splits:
+    """scikit-learn's 1,797 gray images of 8x8, which come with the package; each fifth one is held
+    out, the first among them."""
+    require("sklearn", extra="digits")
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = (found.images * (255 / 16)).round().astype("uint8")[..., None]  # values from 0 to 16
+    held_out = np.arange(len(images)) % 5 == 0
+    splits = {"train": ~held_out, "test": held_out}
+    return {name: (images[chosen], found.target[chosen]) for name, chosen in splits.items()}
 
 
 def _from_arrays(name: str, found: arrays.Splits) -> Data:
