@@ -19,6 +19,7 @@ from hierarch.files import writing
 from hierarch.train.average import Average
 from hierarch.train.culprit import culprit
 from hierarch.train.folder import RunFolder
+from hierarch.train.init import draw_by_fan_in
 from hierarch.train.optim import Schedule, depth_of, optimizer, rate
 from hierarch.train.recipe import load_recipe
 from hierarch.train.running import train
@@ -415,3 +416,28 @@ def test_other_ways_to_compute_and_to_evaluate(data, tmp_path, fields, evaluated
     assert math.isfinite(report.loss)
     kept = weights(tmp_path / "run").values()
     assert {value.dtype for value in kept if value.is_floating_point()} == {torch.float32}
+
+
+def test_weights_drawn_by_fan_in_keep_the_size_of_what_goes_through():
+    mixers = [
+        {"type": "window_mlp", "num_heads": 2, "window_size": 8},
+        {"type": "window_attention", "num_heads": 2, "window_size": 4},
+        {"type": "depthwise_conv", "kernel_size": 5},
+    ]
+    model = hierarch.build(train_data.network(mixer=mixers, stages=[{"dim": 256, "depth": 3}]))
+    draw_by_fan_in(model)
+    one, two, three = (block.mixer for block in model.stages[0].blocks)
+    inputs = {
+        two.qkv: 256,
+        model.stages[0].blocks[0].mlp.fc2: model.stages[0].blocks[0].mlp.fc2.in_features,
+        three.conv: 25,
+        model.stem.proj: model.stem.proj.weight[0].numel(),
+        one: 64,
+    }
+    for layer, count in inputs.items():
+        # a normal that is cut at 2 in absolute terms, which only small counts come near
+        assert layer.weight.std().item() == pytest.approx(count**-0.5, rel=0.05)
+    table = two.relative_position_bias_table
+    assert table.std().item() == pytest.approx(0.02, rel=0.3)
+    x = torch.randn(4, 64, 256)
+    assert two.qkv(x).std().item() == pytest.approx(1, rel=0.1)

@@ -148,6 +148,9 @@ class Recipe(Spec):
     """Of the arithmetic; with bfloat16, weights stay in float32 (autocast)."""
     compile: Flag = False
     """torch.compile."""
+    init: Literal["published", "fan_in"] = "published"
+    """How weights are drawn: as published, with deviation 0.02, or 1/sqrt(n), where n numbers add
+    up to an output. The latter suits networks that are narrower than the published ones."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
     """The optimizer."""
     schedule: ScheduleRecipe = ScheduleRecipe()

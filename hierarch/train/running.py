@@ -179,6 +179,7 @@ def _trained(
 
     from hierarch.building import build
     from hierarch.train.images import Images, Substituting, training
+    from hierarch.train.init import draw_by_fan_in
     from hierarch.train.loop import Loop
     from hierarch.train.order import Plan, seed_of
     from hierarch.weights.load import load_weights
@@ -193,6 +194,8 @@ def _trained(
     )
     torch.manual_seed(seed_of(recipe.seed, "weights"))
     model = build(spec)
+    if recipe.init == "fan_in":
+        draw_by_fan_in(model)
     state = folder.load()
     if weights is not None and state is None:
         load_weights(model, weights, new_head=True)
