@@ -22,6 +22,8 @@ sharding = pytest.mark.skipif(
     torch.__version__ < "2.7", reason="FSDP2 of torch 2.6 asks a CPU for a GPU's streams"
 )
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch 2.9 has Muon")
+
 
 def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
     """The module in eval mode, with noise added in place to every parameter.

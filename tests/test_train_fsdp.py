@@ -12,16 +12,19 @@ import warnings
 import pytest
 import torch
 import train_data
-from helpers import sharding
+from helpers import needs_muon, noise, sharding
 from safetensors.torch import load_file
 from test_train_loop import CPU, assert_equal, without_speed
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from hierarch.errors import HierarchError
 from hierarch.train.folder import RunFolder
+from hierarch.train.muon import muon
 from hierarch.train.networks import open_network
 from hierarch.train.running import train
 from hierarch.train.settings import Machine
+from hierarch.train.sharding import full
 
 pytestmark = [sharding, pytest.mark.usefixtures("one_thread")]
 
@@ -34,6 +37,7 @@ RECIPE = {
     "optimizer": {"lr": 0.01, "layer_decay": 0.5},
     "evaluate": {"crop_ratio": 1.0, "batch_size": 2},  # 7 images: one process has one batch less
 }
+MUON = {"optimizer": {"type": "muon"}, "epochs": 1, "checkpoint_steps": 1}
 FAILING = {
     "broken": {"data": "images", "recipe": {"epochs": 1, "accumulate": 1}},
     "infinite": {
@@ -60,6 +64,30 @@ def trained(folder, run, machine, *, data="d.npz", recipe=None, **options):
     )
 
 
+def copying(folder, run, *, at):
+    """Copies a run's folder at a step, as it would be left there by a kill. The first process alone
+    calls this."""
+
+    def advance(progress):
+        if progress.step == at:
+            shutil.copytree(folder / run, folder / f"{run}_half")
+
+    return advance
+
+
+def muon_step(parts):
+    """What Muon adds to a matrix, of which each process may have a part."""
+    weight, gradient = (noise(6, 10, seed=seed) for seed in (0, 1))
+    if parts > 1:
+        mesh = init_device_mesh("cpu", (parts,))
+        weight, gradient = (distribute_tensor(t, mesh, [Shard(0)]) for t in (weight, gradient))
+    before = weight.clone()
+    parameter = torch.nn.Parameter(weight)
+    parameter.grad = gradient
+    muon([{"params": [parameter], "lr": 1.0, "weight_decay": 0.0}], momentum=0.9).step()
+    return full((parameter - before).detach())
+
+
 def work(rank, folder, port):
     """What each process does; the message of a run that fails goes to a file."""
     warnings.simplefilter("ignore")
@@ -70,12 +98,12 @@ def work(rank, folder, port):
     os.environ |= {name: str(value) for name, value in (ranks | sizes | address).items()}
     machine = Machine(accelerator="cpu", devices="2", strategy="fsdp2")
 
-    def copy(progress):  # in the first process, as a run that is killed here would leave its folder
-        if progress.step == 5:
-            shutil.copytree(folder / "whole", folder / "half")
-
-    trained(folder, "whole", machine, advance=copy)
-    trained(folder, "half", machine, resume=True)
+    trained(folder, "whole", machine, advance=copying(folder, "whole", at=5))
+    trained(folder, "whole_half", machine, resume=True)
+    if hasattr(torch.optim, "Muon"):
+        trained(folder, "muon", machine, recipe=MUON, advance=copying(folder, "muon", at=2))
+        trained(folder, "muon_half", machine, recipe=MUON, resume=True)
+        torch.save(muon_step(parts=2), folder / f"muon{rank}.pt")
     trained(
         folder, "bfloat16", machine, recipe={"precision": "bfloat16", "epochs": 1, "accumulate": 1}
     )
@@ -114,10 +142,18 @@ def test_two_processes_are_one(folder):
             torch.testing.assert_close(two[name], value, rtol=0, atol=1e-5)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(folder):
+@pytest.mark.parametrize("run", ["whole", pytest.param("muon", marks=needs_muon)])
+def test_a_stopped_run_goes_on_to_the_same_bits(folder, run):
     for file in ("model.safetensors", "best.safetensors"):
-        assert_equal(*(load_file(folder / run / file) for run in ("whole", "half")))
-    assert without_speed(folder / "whole") == without_speed(folder / "half")
+        assert_equal(*(load_file(folder / of_run / file) for of_run in (run, f"{run}_half")))
+    assert without_speed(folder / run) == without_speed(folder / f"{run}_half")
+
+
+@needs_muon
+def test_muon_takes_a_matrix_as_one_whichever_process_has_a_part(folder):
+    wanted = muon_step(parts=1)
+    for rank in (0, 1):  # in bfloat16, hence the tolerance
+        torch.testing.assert_close(torch.load(folder / f"muon{rank}.pt"), wanted, rtol=0, atol=0.02)
 
 
 def test_a_checkpoint_is_whole(folder):

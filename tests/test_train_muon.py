@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 import train_data
-from helpers import tiny
+from helpers import needs_muon, tiny
 from test_train_loop import assert_equal, trained, weights, without_speed
 
 import hierarch
@@ -15,7 +15,6 @@ from hierarch.train.recipe import load_recipe
 from hierarch.train.sharding import load_optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch 2.9 has Muon")
 
 
 def recipe(**fields):

@@ -22,8 +22,8 @@ data_option = Annotated[
     typer.Option(
         "--data",
         metavar="SOURCE",
-        help="An image folder, a folder of idx files, an .npz file, or a dataset of torchvision "
-        "such as cifar10 or fashion-mnist.",
+        help="An image folder, a folder of tar shards or of idx files, an .npz file, digits, or a "
+        "dataset of torchvision such as cifar10 or fashion-mnist.",
     ),
 ]
 root_option = Annotated[

@@ -5,6 +5,7 @@ A checkpoint therefore holds weights, the optimizer's state and counts, and no r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -80,6 +81,7 @@ class Loop:
                 )
         load_network(self.network, state["model"])
         load_optimizer(self.optimizer, state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average:
             self.average.load(state["model_ema"], state["averaged"])
         self.counts = Counts(**state["counts"])
@@ -94,6 +96,7 @@ class Loop:
             "identity": self.identity,
             "model": self._whole(self.network.state_dict()),
             "optimizer": self._whole(self.optimizer.state_dict()),
+            "scaler": self.fabric.strategy.precision.state_dict(),
             "counts": vars(counts),
         }
         if self.average:
@@ -155,7 +158,7 @@ class Loop:
             total = total + loss.detach() / parts
         norm = self._clipped()
         value, length = torch.stack([total.double(), norm.double()]).tolist()
-        if not torch.isfinite(torch.tensor([value, length])).all():
+        if not math.isfinite(value) or not (math.isfinite(length) or self._overflows()):
             self._stop(step, seen)
         self.stepper.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -177,8 +180,15 @@ class Loop:
             images = images.double()
         return images, batch.labels.to(device, non_blocking=True)
 
+    def _overflows(self) -> bool:
+        """Whether a gradient that is not finite says no more than that float16's scale is too
+        large: then the step is left out, and the scale halved."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return scaler is not None and scaler.get_scale() > 1
+
     def _clipped(self) -> Tensor:
         """The norm of the gradient, which is scaled down to the recipe's largest."""
+        self.fabric.strategy.precision.unscale_gradients(self.optimizer)
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         norm = full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if self.recipe.clip_grad_norm:

@@ -119,7 +119,7 @@ def evaluate(
     spec = network.model.spec
     assert spec.head is not None
     _same_classes(network, images.classes)
-    fabric = machine.fabric(network.recipe.precision, ".")
+    fabric = machine.fabric(network.recipe.precision, ".", trains=False)
     model = fabric.to_device(network.model)
     if network.recipe.precision == "float64":
         model = model.double()
@@ -180,7 +180,7 @@ def predict(
     from hierarch.train.images import evaluation
 
     network = open_network(source, weights=weights, recipe=recipe)
-    fabric = machine.fabric(network.recipe.precision, ".")
+    fabric = machine.fabric(network.recipe.precision, ".", trains=False)
     spec = network.model.spec
     assert spec.head is not None
     files = _files(images)

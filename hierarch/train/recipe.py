@@ -144,8 +144,9 @@ class Recipe(Spec):
     """Subtracted from each channel, of values from 0 to 1: ImageNet's. One value serves all."""
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     """What each channel is then divided by."""
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Of the arithmetic; with bfloat16, weights stay in float32 (autocast)."""
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Of the arithmetic; with bfloat16 and float16, weights stay in float32 (autocast). With
+    float16, which is for GPUs, the loss is scaled, and a step that overflows is left out."""
     compile: Flag = False
     """torch.compile."""
     init: Literal["published", "fan_in"] = "published"

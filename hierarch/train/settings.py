@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lightning.fabric.loggers.logger import Logger
     from lightning.fabric.strategies.strategy import Strategy
 
-PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 STRATEGIES = ("auto", "ddp", "fsdp2")
 
 
@@ -37,28 +38,43 @@ class Machine:
     loggers: Sequence[str | Logger] = ()
     """tensorboard, wandb or mlflow, or loggers of Fabric's."""
 
-    def fabric(self, precision: str, run: str) -> Fabric:
-        """A launched Fabric. Raises `TrainError` for a flag that it refuses."""
-        require("lightning", "torchvision")
-        from lightning.fabric import Fabric
+    def fabric(self, precision: str, run: str, *, trains: bool = True) -> Fabric:
+        """A launched Fabric. Raises `TrainError` for a flag that it refuses.
 
+        A CPU does not train in float16; what was trained in it elsewhere computes in float32 there.
+        """
+        require("lightning", "torchvision")
         if self.strategy not in STRATEGIES:
             wrong = self.strategy
             raise TrainError(f"--strategy {wrong[:80]!r}: {nearest(wrong, STRATEGIES)}")
         loggers = [logger(name, run) for name in self.loggers]
-        try:
-            fabric = Fabric(
-                accelerator=self.accelerator,
-                devices=int(self.devices) if self.devices.lstrip("-").isdecimal() else self.devices,
-                num_nodes=self.nodes,
-                strategy=_fsdp2() if self.strategy == "fsdp2" else self.strategy,
-                loggers=loggers,
-                **_arithmetic(precision),
-            )
-        except (ValueError, RuntimeError, TypeError) as error:
-            raise TrainError(f"Lightning Fabric refuses these devices: {error}") from None
+        fabric = self._fabric(_arithmetic(precision), loggers)
+        if precision == "float16" and fabric.device.type == "cpu":
+            if trains:
+                raise TrainError("precision float16 is for GPUs: take bfloat16 or float32 on a CPU")
+            fabric = self._fabric(_arithmetic("float32"), loggers)
         fabric.launch()
         return fabric
+
+    def _fabric(self, arithmetic: dict[str, Any], loggers: list[Any]) -> Fabric:
+        from lightning.fabric import Fabric
+
+        with warnings.catch_warnings():
+            # that it takes bfloat16 instead, which is not what was asked for
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
+            try:
+                return Fabric(
+                    accelerator=self.accelerator,
+                    devices=int(self.devices)
+                    if self.devices.lstrip("-").isdecimal()
+                    else self.devices,
+                    num_nodes=self.nodes,
+                    strategy=_fsdp2() if self.strategy == "fsdp2" else self.strategy,
+                    loggers=loggers,
+                    **arithmetic,
+                )
+            except (ValueError, RuntimeError, TypeError) as error:
+                raise TrainError(f"Lightning Fabric refuses these devices: {error}") from None
 
 
 def _fsdp2() -> Strategy:
