@@ -47,7 +47,8 @@ def logged(loggers: list[Any]) -> Iterator[None]:
         for each in loggers:
             with _told(type(each).__name__):
                 each.finalize(status)
-                if hasattr(begun := getattr(each, "experiment", None), "finish"):  # wandb's
+                begun: Any = getattr(each, "experiment", None)
+                if hasattr(begun, "finish"):  # wandb's
                     begun.finish(exit_code=int(status == "failed"))
 
 
