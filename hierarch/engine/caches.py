@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import not_cpu_inference, not_per_token, not_registered, observed
+from hierarch.engine.conditions import (
+    inside,
+    not_cpu_inference,
+    not_per_token,
+    not_registered,
+    observed,
+)
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
@@ -61,7 +67,9 @@ _memos: weakref.WeakKeyDictionary[nn.Module, Memo] = weakref.WeakKeyDictionary()
 def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
     """Not on a GPU: comparing weights would make the processor wait for it."""
     inner = tuple(mixer.children())
-    return not_cpu_inference(like) or not_per_token(*inner) or not_registered(*inner)
+    if refusal := not_cpu_inference(like) or inside(not_per_token, *inner):
+        return refusal
+    return inside(not_registered, *inner)
 
 
 @way("remembered", refuses_remembered)
