@@ -579,9 +579,9 @@ def test_masks_do_not_grow_with_the_image(model):
     masked = [mixer for mixer in model.modules() if isinstance(mixer, MaskedWindowMixer)]
     for side in (64, 640):
         streamed(model, noise(1, 3, side, side))
-        assert all((mixer in caches._memos) for mixer in masked)
+        assert all((mixer in caches._kept) for mixer in masked)
         for mixer in masked:
-            _, _, masks = caches._memos[mixer]._kept
+            _, _, masks = caches._kept[mixer]
             assert len(masks) in (1, 2, 4)
             assert all(mask.numel() <= 16**2 * mixer.num_heads for mask in masks.values())
     assert len(masked) in (0, 7)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hierarch.engine.conditions import not_eager_or_compiled, on_cpu
+from hierarch.engine.conditions import not_eager_or_compiled
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, kinds, kinds_by_axis
@@ -24,7 +24,9 @@ ALIGNMENT = 8
 
 
 def refuses_aligned(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
-    return on_cpu(like) or not_eager_or_compiled(like)
+    if like.device.type == "cpu":
+        return Refusal("on a CPU", inapplicable=True)
+    return not_eager_or_compiled(like)
 
 
 @way("aligned", refuses_aligned)

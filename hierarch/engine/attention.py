@@ -14,7 +14,7 @@ from hierarch.engine.conditions import (
     not_cpu_inference,
     not_eager_on_cpu,
     not_eager_or_compiled,
-    not_transformed,
+    transformed,
 )
 from hierarch.engine.onednn import not_onednn
 from hierarch.engine.recomputing import recomputing_attention
@@ -74,7 +74,9 @@ def refuses_by_operators(
 ) -> Refusal | None:
     """Takes what `torch.func` transforms: on a CPU torch's kernel has no forward-mode derivative,
     no rule to batch its gradient, and no gradient of a mask that only the caller differentiates."""
-    return not_transformed()
+    if torch.compiler.is_compiling() or not transformed():
+        return Refusal("neither torch.func nor forward-mode autograd", inapplicable=True)
+    return None
 
 
 @way("by operators", refuses_by_operators)

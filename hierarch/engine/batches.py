@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierarch.engine.conditions import (
-    changed_inside,
+    inside,
     not_cpu_inference,
     not_eager_on_cpu,
     not_known,
@@ -45,7 +45,7 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
             return Refusal(f"{type(stage).__name__} is not Stage", stage)
         if refusal := refuses_stage(stage, images):
             return refusal
-    return changed_inside(network) or not_known(network)
+    return inside(not_known, network)
 
 
 @way("images shared among threads", refuses_shared)

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import not_cpu_inference, not_per_token, not_registered, observed
+from hierarch.engine.conditions import (
+    inside,
+    not_cpu_inference,
+    not_per_token,
+    not_registered,
+    observed,
+)
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
 
-Value = TypeVar("Value")
 masks = MaskedWindowMixer.masks
 """The definition."""
 ENTRIES = 64
@@ -28,49 +33,32 @@ MAX_CONSTANTS = 8 * ENTRIES
 """Tensors that are kept on a GPU: indices, masks, offsets."""
 
 
-class Memo:
-    """Keeps one value until a weight changes, in whatever way: weights are compared with copies."""
-
-    def __init__(self) -> None:
-        self._kept: tuple[Hashable, Sequence[Tensor], Any] | None = None
-
-    def get(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Value]) -> Value:
-        """make(), or its last result if that was for the same key and the same weights."""
-        kept = self._kept  # read once: another thread may replace it
-        if kept is not None and kept[0] == key and _same(kept[1], weights):
-            value: Value = kept[2]
-            return value
-        value = make()
-        self._kept = (key, [weight.detach().clone() for weight in weights], value)
-        return value
-
-
-def _same(copies: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
-    return all(
-        copy.dtype == weight.dtype
-        and copy.device == weight.device
-        and copy.shape == weight.shape
-        and torch.equal(copy, weight)
-        for copy, weight in zip(copies, weights, strict=True)
-    )
-
-
-_memos: weakref.WeakKeyDictionary[nn.Module, Memo] = weakref.WeakKeyDictionary()
+Kept = tuple[Any, list[Tensor], KindMasks]
+"""The sizes and types that masks are for, copies of the weights that they depend on, the masks."""
+_kept: weakref.WeakKeyDictionary[nn.Module, Kept] = weakref.WeakKeyDictionary()
 
 
 def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
     """Not on a GPU: comparing weights would make the processor wait for it."""
     inner = tuple(mixer.children())
-    return not_cpu_inference(like) or not_per_token(*inner) or not_registered(*inner)
+    return (
+        not_cpu_inference(like) or inside(not_per_token, *inner) or inside(not_registered, *inner)
+    )
 
 
 @way("remembered", refuses_remembered)
 def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
-    rounded_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-    key = cut.window, cut.shift, like.dtype, rounded_to
-    memo = _memos.setdefault(mixer, Memo())
+    """The last masks, unless a weight has changed, in whatever way: it is compared with a copy."""
     weights = mixer.bias_parameters()
-    return memo.get(key, weights, lambda: masks(mixer, cut, like))
+    rounded_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+    dtypes = [like.dtype, rounded_to, *(weight.dtype for weight in weights)]
+    key = cut.window, cut.shift, dtypes
+    kept = _kept.get(mixer)  # once: another thread may replace it
+    if kept and kept[0] == key and all(map(torch.equal, kept[1], weights)):
+        return kept[2]
+    made = masks(mixer, cut, like)
+    _kept[mixer] = key, [weight.detach().clone() for weight in weights], made
+    return made
 
 
 def refuses_constant(

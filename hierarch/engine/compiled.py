@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from hierarch.engine.conditions import changed_inside, not_compiled_for_cpu
+from hierarch.engine.conditions import changed, inside, not_compiled_for_cpu
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import is_known
 from hierarch.nn.stage import Stage
@@ -30,7 +30,7 @@ def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
         return Refusal("autograd is on")
     if stage.training:
         return Refusal("training mode")
-    return changed_inside(stage.blocks)
+    return inside(changed, stage.blocks)
 
 
 @way("compiled in chunks", refuses_chunks)

@@ -43,7 +43,10 @@ def multiplication(x: Tensor) -> tuple[Callable[..., Tensor], Refusal | None]:
 
 
 def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    """Takes a plain `nn.Linear`. In training its input and its weight both have a gradient."""
+    """Takes a plain `nn.Linear`, in training one of which input and weight both have a gradient;
+    and a packed one, which unpacks its weight where oneDNN cannot multiply."""
+    if type(layer) is PackedLinear:
+        return changed(layer)
     if refusal := not_of_type(layer, nn.Linear):
         return refusal
     multiply, refusal = multiplication(x)
@@ -54,20 +57,17 @@ def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> R
 
 
 @way("oneDNN", refuses_onednn)
-def run_onednn(layer: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
+def run_onednn(layer: nn.Linear | PackedLinear, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    return _product(layer, x, _sum(layer.bias, bias))
+
+
+def _product(
+    layer: nn.Linear | PackedLinear, x: Tensor, bias: Tensor | None, *activation: str
+) -> Tensor:
+    if isinstance(layer, PackedLinear):
+        return layer.multiply(x, bias, *activation)
     multiply, _ = multiplication(x)
-    return multiply(x, layer.weight, _sum(layer.bias, bias))
-
-
-def refuses_packed(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
-    if type(layer) is not PackedLinear:
-        return Refusal("weights are not packed", layer, inapplicable=True)
-    return changed(layer)
-
-
-@way("oneDNN, packed", refuses_packed)
-def run_packed(layer: PackedLinear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return layer.multiply(x, _sum(layer.bias, bias))
+    return multiply(x, layer.weight, bias, *activation)
 
 
 def _sum(own: Tensor | None, added: Tensor | None) -> Tensor | None:
@@ -91,20 +91,13 @@ def refuses_gelu(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Re
         return refusal
     if mlp.act.approximate != "none":
         return Refusal("an approximate GELU", mlp.act)
-    if isinstance(mlp.fc1, PackedLinear):
-        return changed(mlp.fc1) or not_fast_inference(x)
     return refuses_onednn(mlp.fc1, x)
 
 
 @way("GELU in the multiplication", refuses_gelu)
 def run_gelu(mlp: Mlp, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     x = x if norm is None else norm(x)
-    layer: nn.Linear | PackedLinear = mlp.fc1
-    if isinstance(layer, PackedLinear):
-        x = layer.multiply(x, layer.bias, "gelu")
-    else:
-        multiply, _ = multiplication(x)
-        x = multiply(x, layer.weight, layer.bias, "gelu")
+    x = _product(mlp.fc1, x, mlp.fc1.bias, "gelu")
     return cast(Tensor, mlp.drop(functional.linear(mlp.fc2, mlp.drop(x))))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hierarch.engine.caches import ENTRIES
 from hierarch.engine.conditions import (
     changed,
-    changed_inside,
+    inside,
     not_cpu_inference,
     not_inherited,
     not_known,
@@ -85,7 +85,7 @@ def _not_streamable(block: nn.Module) -> Refusal | None:
     if refusal := not_inherited(mixer, WindowMixer):
         return refusal
     others = (child for child in block.children() if child is not mixer)
-    return changed(mixer) or not_per_token(*mixer.children()) or not_per_token(*others)
+    return changed(mixer) or inside(not_per_token, *mixer.children(), *others)
 
 
 def tile_size(block: Block) -> TileSize:
@@ -128,7 +128,7 @@ def may_alias(made: Tensor, given: Tensor, *makers: nn.Module) -> bool:
     """Whether the makers, a hook on them, or whoever holds `given`, may hold the memory of
     `made`."""
     memory, other = (one.untyped_storage().data_ptr() for one in (made, given))
-    return memory == other or bool(changed_inside(*makers) or not_known(*makers))
+    return memory == other or inside(not_known, *makers) is not None
 
 
 _owned = threading.local()

@@ -38,7 +38,7 @@ SEAM = Seam(
             *(attention.run_recomputing, attention.run_by_mask, attention.run_by_operators),
         ),
         Op(functional, "mlp", training.run_mlp, linear.run_gelu),
-        Op(functional, "linear", linear.run_onednn, linear.run_packed),
+        Op(functional, "linear", linear.run_onednn),
         Op(functional, "patches", linear.run_patches),
         Op(functional, "by_rows", strips.run_strips),
         Op(functional, "constant", caches.run_constant),
