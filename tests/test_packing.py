@@ -249,3 +249,17 @@ def test_a_packed_network_shows_its_layers_and_can_reset_its_classifier():
     assert model.get_classifier().weight.shape == (5, 24)
     model.reset_classifier(3)
     assert logits(model).shape == (2, 3)
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+def test_masks_are_remembered_packed_or_not(mixer):
+    model = network(mixer).eval()
+
+    def ways():
+        with torch.no_grad():
+            steps = engine.explain(model, IMAGES).steps
+        return {step.way for step in steps if step.operation.endswith("masks")}
+
+    assert ways() == {"remembered"}
+    model.pack_weights()
+    assert ways() == {"remembered"}

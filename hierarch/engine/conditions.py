@@ -163,8 +163,9 @@ def not_per_token(module: nn.Module) -> Refusal | None:
 
 
 def not_registered(module: nn.Module) -> Refusal | None:
-    """Refuses a weight that is no parameter, as inside FSDP's forward pass: whoever asks for
-    parameters would miss it."""
-    if any(isinstance(value, Tensor) for value in vars(module).values()):
+    """Refuses a weight that is no parameter, as inside FSDP's forward pass, which has it under the
+    parameter's name: whoever asks for parameters would miss it."""
+    own = (value for name, value in vars(module).items() if not name.startswith("_"))
+    if any(isinstance(value, Tensor) for value in own):
         return Refusal("a weight that is no parameter", module)
     return None
