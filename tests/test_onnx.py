@@ -35,8 +35,8 @@ RULES_OF = {
     "cosine_window_attention": ["clamp_both", "pad"],
 }
 """The rules for the new exporter, which takes seconds a block. How windows are cut is one code for
-all mixers, so that each rule is exported with one of them or two, the last one on the grid of a merging;
-test_export has all rules with each, by torch.export, with which this exporter begins."""
+all mixers, so that each rule is exported with one of them or two, the last one after a merging.
+All rules with each are in test_export, by torch.export, with which this exporter begins."""
 
 
 def built(mixers, **fields):
