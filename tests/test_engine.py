@@ -284,6 +284,7 @@ def statuses():
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         encoding="utf-8",
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
     found = map(int, ran.stdout.split())
