@@ -8,16 +8,26 @@ import torch
 from hierarch.cli import main
 
 OF_OTHERS = {
-    f"test_{name}.py" for name in ("compile", "complexity", "export", "families", "peers", "swap")
+    f"test_{name}.py"
+    for name in ("compile", "complexity", "export", "families", "onnx", "peers", "swap")
 }
 """Tests that spend their time in torch's compiler and fvcore: measuring their coverage takes half
 as long again, and the others run what is ours."""
+LONGEST = [
+    *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_mixers.py", "test_export.py"),
+    *("test_match.py", "test_bench.py", "test_train_kill.py", "test_engine.py"),
+    *("getting-started.md", "test_infer.py", "test_train_ddp.py", "test_load.py", "test_peers.py"),
+]
+"""Files that take a minute or so, the longest first: a file stays in one process, and one that
+begins last would leave the other process with nothing to do."""
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name in OF_OTHERS:
             item.add_marker("no_cover")
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

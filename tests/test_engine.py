@@ -116,19 +116,22 @@ def test_the_library_counts_and_checks_without_the_engine(tmp_path):
     assert output_of(WITHOUT_ENGINE, path=tmp_path).strip() == "4509194496"
 
 
-SMALL = "not swin_s and not swin_b"  # only deeper and wider than the others
+SMALL = "not swin_s and not swin_b and not 448"  # only deeper, wider and larger than the others
 
 
-@pytest.mark.parametrize("suite", ["test_swin_mlp_parity.py", "test_swin_parity.py"])
+SUITES = ("tests/test_swin_mlp_parity.py", "tests/test_swin_parity.py")
+
+
 @pytest.mark.parametrize("deleted", [True, False])
-def test_the_parity_suites_pass_without_the_engine(tmp_path, suite, deleted):
+def test_the_parity_suites_pass_without_the_engine(tmp_path, deleted):
+    """Both in one process, which imports the other libraries once."""
     copied(tmp_path, "hierarch", "specs", "tests", "docs", "conftest.py", "pyproject.toml")
     if deleted:
         shutil.rmtree(tmp_path / "hierarch" / "engine")
     else:
         with open(tmp_path / "tests" / "conftest.py", "a") as conftest:
             conftest.write(DISABLED)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", f"tests/{suite}", "-k", SMALL]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *SUITES, "-k", SMALL]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     environment.pop("PYTEST_ADDOPTS", None)
     ran = subprocess.run(
@@ -224,21 +227,14 @@ def test_without_the_compilers_settings_no_weights_are_frozen(monkeypatch, name)
 
 
 WITHOUT = """
-import sys
-sys.path.insert(0, "{tests}")
+import importlib, json, operator, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
 import torch
-{home}
 import torch.utils._python_dispatch, torch.overrides
 
 from helpers import noise, perturb, tiny
-saved = home.{name}
-{remove}
-import hierarch, hierarch.engine
-{restore}
-model = perturb(hierarch.build(tiny(head={{"num_classes": 5}})))
-images = noise(2, 3, 64, 64)
 
-def outputs():
+def outputs(model, images):
     model.zero_grad()
     with torch.no_grad():
         out = model(images)
@@ -246,33 +242,59 @@ def outputs():
     model(x).square().sum().backward()
     return out, x.grad, *(p.grad.clone() for p in model.parameters())
 
-found = outputs()
-with hierarch.engine.disabled():
-    wanted = outputs()
-for one, other in zip(found, wanted, strict=True):
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * max(1, float(other.abs().max())))
-print("equal")
-"""
-
-
-HOMES = {"torch.ops.mkldnn": "home = torch.ops.mkldnn"}
-
-
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_without_a_private_name_of_torch_the_result_is_the_same(name):
-    module, _, attribute = name.rpartition(".")
-    # torch's own code goes on calling it
-    restore = f"home.{attribute} = saved"
+def compare(module, name):
+    operators = module.startswith("torch.ops")
+    home = operator.attrgetter(module[6:])(torch) if operators else importlib.import_module(module)
+    assert not [name for name in sys.modules if name.startswith("hierarch.engine")]
+    saved = getattr(home, name)
     # torch makes an operator anew where it is asked for
-    remove = f"home.{attribute} = None" if "torch.ops" in module else f"del home.{attribute}"
-    program = WITHOUT.format(
-        tests=Path(__file__).parent,
-        home=HOMES.get(module, f"import {module} as home"),
-        name=attribute,
-        remove=remove,
-        restore=restore,
+    setattr(home, name, None) if operators else delattr(home, name)
+    import hierarch, hierarch.engine
+    setattr(home, name, saved)  # torch's own code goes on calling it
+    model = perturb(hierarch.build(tiny(head={"num_classes": 5})))
+    images = noise(2, 3, 64, 64)
+    found = outputs(model, images)
+    with hierarch.engine.disabled():
+        wanted = outputs(model, images)
+    for one, other in zip(found, wanted, strict=True):
+        scale = max(1, float(other.abs().max()))
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * scale)
+
+for module, name in json.loads(sys.argv[2]):
+    child = os.fork()
+    if child == 0:
+        try:
+            compare(module, name)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Forks a process for each name, which has imported torch and nothing of the engine; prints their
+exit statuses."""
+
+
+@pytest.fixture(scope="module")
+def statuses():
+    """By name: (exit status, what was written to stderr by all)."""
+    parted = [name.rpartition(".")[::2] for name in NAMES.values()]
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT, Path(__file__).parent, json.dumps(parted)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
     )
-    assert output_of(program).strip() == "equal"
+    assert ran.returncode == 0, ran.stderr
+    found = map(int, ran.stdout.split())
+    return {name: (status, ran.stderr) for name, status in zip(NAMES, found, strict=True)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_private_name_of_torch_the_result_is_the_same(name, statuses):
+    status, errors = statuses[name]
+    assert status == 0, errors
 
 
 def test_private_names_of_torch_are_used_in_one_file():

@@ -254,6 +254,7 @@ def put_somewhere(draw) -> Mapping:
     return data
 
 
+@pytest.mark.no_cover  # a hot loop through the reader of YAML, which the tests above go through
 @settings(max_examples=300, deadline=None)
 @given(put_somewhere())
 def test_a_preset_with_one_value_replaced_is_a_spec_or_refused(data):
@@ -273,6 +274,7 @@ def mangled(draw) -> str:
     return text
 
 
+@pytest.mark.no_cover  # as above
 @settings(max_examples=300, deadline=None)
 @given(mangled())
 def test_a_mangled_preset_is_a_spec_or_refused(text):

@@ -29,19 +29,27 @@ MIXERS: dict[str, dict[str, object]] = {
 FIXED_GRID = {"token_mlp": {"grid": [19, 26], "hidden_dim": 6}}
 """Mixers whose weights belong to one grid, which are exported for it: that of `EXAMPLE`."""
 RULES = ["pad", "pad_shift", "clamp", "clamp_both"]
+RULES_OF = {
+    "window_attention": ["pad_shift", "clamp"],
+    "window_mlp": ["clamp", "clamp_both"],
+    "cosine_window_attention": ["clamp_both", "pad"],
+}
+"""The rules for the new exporter, which takes seconds a block. How windows are cut is one code for
+all mixers, so that each rule is exported with one of them or two, the last one after a merging.
+All rules with each are in test_export, by torch.export, with which this exporter begins."""
 
 
 def built(mixers, **fields):
     return perturb(hierarch.build(tiny(**fields) | {"mixer": mixers}))
 
 
-def network(name, **fields):
+def network(name, rules=RULES, **fields):
     """Of one block, or of a block for each rule for small maps, the last one on a grid of its
     own."""
     entry = {"type": name, **MIXERS[name], **fields}
     if name not in SHIFTED:
         return built(entry, stages=STAGES[:1], **HEAD)
-    *others, last = (entry | {"small_map": rule} for rule in RULES)
+    *others, last = (entry | {"small_map": rule} for rule in rules)
     stages = [STAGES[0] | {"mixer": others, "depth": len(others)}, STAGES[1] | {"mixer": last}]
     return built(entry, stages=stages, **HEAD)
 
@@ -102,6 +110,11 @@ def test_every_mixer_is_here():
     assert sorted(MIXERS | FIXED_GRID) == names("mixer")
 
 
+def test_the_new_exporter_is_given_every_rule_and_every_mixer_of_windows():
+    assert sorted(RULES_OF) == sorted(SHIFTED)
+    assert {rule for rules in RULES_OF.values() for rule in rules} == {*RULES}
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_trace_computes_the_same_at_all_sizes(mixer):
@@ -140,7 +153,7 @@ def test_the_old_exporter_writes_one_file_for_all_sizes(tmp_path, mixer):
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_new_exporter_writes_one_file_for_all_sizes(tmp_path, mixer):
-    model = network(mixer)
+    model = network(mixer, RULES_OF.get(mixer, RULES))
     assert_same_outputs(new_export(model, tmp_path / "model.onnx"), model, SIZES)
 
 
@@ -158,7 +171,7 @@ def test_the_new_exporter_writes_a_file_for_one_size_of_images(tmp_path, dynamic
 @pytest.mark.filterwarnings("ignore")  # of the exporters' own
 @pytest.mark.parametrize("export", [old_export, new_export])
 def test_several_maps_are_several_outputs(tmp_path, export):
-    model = built(tiny()["mixer"], stages=STAGES, **MAPS)
+    model = built("pooling", stages=STAGES, **MAPS)
     run = export(model, tmp_path / "model.onnx")
     assert [len(found.shape) for found in run(noise(*EXAMPLE))] == [4, 4]
     assert_same_outputs(run, model, SIZES)
@@ -186,16 +199,16 @@ def test_the_old_exporter_writes_presets(tmp_path, name):
 
 
 STAGES_OF = {
-    "swin_tiny": 2,
+    "swin_tiny": 1,
     "swin_v2_tiny_window8_256": 1,
-    "swin_mixer_tiny_d24": 2,
+    "swin_mixer_tiny_d24": 1,
     "convnext_tiny": 2,
     "caformer_s18": 3,
     "poolformer_s12": 2,
     "vit_tiny_patch16": 1,
 }
 """How many the new exporter is given, which takes seconds a block. CAFormer's third stage is its
-first of attention; those before are ConvFormer's."""
+first of attention; those before are ConvFormer's. Windows after a merging are exported above."""
 
 
 @newer_compiler

@@ -241,7 +241,8 @@ def test_hooks_are_called_in_training(ours):
 
 @pytest.mark.parametrize("watcher", ["double", "autocast", "compiled", "transformed"])
 def test_observed_networks_use_autograd(ours, watcher):
-    model = perturb(hierarch.build(tiny(head=HEAD))).train()
+    stages = [{"dim": 8, "depth": 2}]  # of a regular and a shifted block: a compiler takes long
+    model = perturb(hierarch.build(tiny(stages=stages, head=HEAD))).train()
     images = noise(2, 3, 32, 32)
     if watcher == "double":
         model.double()(images.double())

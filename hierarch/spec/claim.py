@@ -6,6 +6,7 @@ It needs no torch. `hierarch.measure` compares it with fvcore's count.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -78,12 +79,13 @@ def stage_claim(stage: StagePlan, grid: Pair) -> StageClaim:
         parts["downsampling"] = downsample.macs(in_dim=in_dim, dim=dim, grid=grid)
         padding = downsample.padding_macs(in_dim=in_dim, dim=dim, grid=grid)
         grid = downsample.grid(grid)
+    mixers = Counter(stage.mixers)  # blocks have few different ones, and a search asks often
     norms = stage.block.norms * stage.depth + (stage.output_norm is not None)
     parts["norm"] = norms * stage.norm.macs(dim=dim, grid=grid)
-    parts["mixer"] = sum(mixer.macs(dim=dim, grid=grid) for mixer in stage.mixers)
+    parts["mixer"] = sum(n * mixer.macs(dim=dim, grid=grid) for mixer, n in mixers.items())
     # two linear layers: N·C·D + N·D·C
     parts["mlp"] = stage.depth * 2 * tokens(grid) * dim * stage.hidden_dim
-    padding += sum(mixer.padding_macs(dim=dim, grid=grid) for mixer in stage.mixers)
+    padding += sum(n * mixer.padding_macs(dim=dim, grid=grid) for mixer, n in mixers.items())
     return StageClaim(grid=grid, parts=parts, padding=padding)
 
 
