@@ -5,15 +5,18 @@ A `console` fence has commands, each on a line after "$ ", with its expected std
 "# my_net.yaml" is saved under that name, for the commands and the Python after it.
 """
 
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,20 +36,48 @@ def workplace() -> Iterator[None]:
 
 
 def run(command: str, **environment: str) -> str:
-    """The stdout of a shell command. Raises `RuntimeError` if it fails."""
+    """The stdout of a shell command. Raises `RuntimeError` if it fails.
+
+    `hierarch` alone, without a pipe, runs in this process: a new one would import torch each time.
+    """
     plain = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR", "NO_COLOR")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{plain['PATH']}"
-    done = subprocess.run(
-        ["sh", "-c", command],
-        env=plain | {"PATH": path, "HF_HUB_OFFLINE": "1"} | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    if done.returncode:
-        raise RuntimeError(f"$ {command}\nexit status {done.returncode}\n{done.stderr}")
-    return done.stdout
+    environment = plain | {"PATH": path, "HF_HUB_OFFLINE": "1"} | environment
+    words = shlex.split(command)
+    if words[0] == "hierarch" and not {*command} & {*"|;<>&$*"}:
+        status, out, err = _here(words, environment)
+    else:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+        )
+        status, out, err = done.returncode, done.stdout, done.stderr
+    if status:
+        raise RuntimeError(f"$ {command}\nexit status {status}\n{err}")
+    return out
+
+
+def _here(words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command line of hierarch, run in this process."""
+    from hierarch.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    status = 0
+    with (
+        mock.patch.object(sys, "argv", words),
+        mock.patch.dict(os.environ, environment, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return status, out.getvalue(), err.getvalue()
 
 
 def save(body: str) -> None:

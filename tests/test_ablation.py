@@ -252,7 +252,7 @@ def test_other_executors_come_to_the_same_weights(on, made, data, tmp_path):
 def test_a_failed_arm_is_told_and_stops_no_other(run, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bad = {"name": "five_channels", "set": {"stem.in_chans": 5}}
-    grid = GRID | {"seeds": [0], "arms": [bad, *GRID["arms"]], "reference": "regular"}
+    grid = GRID | {"seeds": [0], "arms": [bad, GRID["arms"][1]], "reference": "regular"}
     Path("grid.yaml").write_text(json.dumps(grid))
     command = ("ablate", "grid.yaml", "--data", data, "--accelerator", "cpu", "--threads", "1")
     status, out, err = run(*command, "--format", "json")
@@ -260,7 +260,6 @@ def test_a_failed_arm_is_told_and_stops_no_other(run, data, tmp_path, monkeypatc
     found = json.loads(out)
     tops = {arm["name"]: arm["runs"][0]["top1"] for arm in found["arms"]}
     assert tops["five_channels"] is None
-    assert tops["shifted"] is not None
     assert tops["regular"] is not None
     [failed] = [arm["runs"][0]["failed"] for arm in found["arms"] if arm["runs"][0]["failed"]]
     assert "set spec.stem.in_chans to 1 or 3" in failed
@@ -274,7 +273,7 @@ def test_a_failed_arm_is_told_and_stops_no_other(run, data, tmp_path, monkeypatc
 
 
 def test_a_grid_that_is_killed_goes_on(made, data, tmp_path):
-    (tmp_path / "grid.yaml").write_text(json.dumps(GRID))
+    (tmp_path / "grid.yaml").write_text(json.dumps(GRID | {"seeds": [0]}))
     command = [sys.executable, "-m", "hierarch", "ablate", "grid.yaml", "--data", data]
     options = ["--accelerator", "cpu", "--threads", "1", "--run", "run"]
     process = subprocess.Popen([*command, *options], cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -288,9 +287,10 @@ def test_a_grid_that_is_killed_goes_on(made, data, tmp_path):
     done = subprocess.run(
         [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "1 of 4 runs are finished already" in done.stderr
+    assert "1 of 2 runs are finished already" in done.stderr
     assert (first / "model.safetensors").stat().st_mtime_ns == before
-    assert weights(tmp_path / "run") == weights(made[0])
+    expected = {k: v for k, v in weights(made[0]).items() if "seed-0" in k}
+    assert weights(tmp_path / "run") == expected
 
 
 def until(true, seconds=120):
