@@ -47,8 +47,9 @@ def logged(loggers: list[Any]) -> Iterator[None]:
         for each in loggers:
             with _told(type(each).__name__):
                 each.finalize(status)
-                if hasattr(begun := getattr(each, "experiment", None), "finish"):  # wandb's
-                    begun.finish(exit_code=int(status == "failed"))
+                finish = getattr(getattr(each, "experiment", None), "finish", None)
+                if finish is not None:  # wandb's
+                    finish(exit_code=int(status == "failed"))
 
 
 @contextmanager
