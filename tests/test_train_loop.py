@@ -154,6 +154,17 @@ def test_two_runs_in_one_folder(data, tmp_path):
     assert trained(data, tmp_path / "run").steps == 9
 
 
+def test_a_checkpoint_of_an_older_form_is_refused(data, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        trained(data, folder.path, recipe={"checkpoint_steps": 1}, stop_at=2)
+    state = folder.load()
+    del state["identity"]["form of checkpoint"], state["scaler"]
+    folder.save(state, kept="")
+    with pytest.raises(TrainError, match="its form of checkpoint differs from that of this comman"):
+        trained(data, folder.path, recipe={"checkpoint_steps": 1}, resume=True)
+
+
 def test_weights_to_start_from(data, tmp_path):
     trained(data, tmp_path / "first")
     still = {"optimizer": {"lr": 1e-12}, "schedule": {}, "ema_decay": None}

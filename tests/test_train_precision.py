@@ -7,6 +7,7 @@ import torch
 import train_data
 from helpers import newer_compiler
 from test_train_loop import CPU, assert_equal, trained, weights, without_speed
+from torch._inductor import config as inductor
 
 from hierarch.errors import TrainError
 from hierarch.train.folder import RunFolder
@@ -111,6 +112,7 @@ def test_float16_and_fsdp2_are_refused_together(data, tmp_path):
 
 
 @newer_compiler
+@inductor.patch({"cpp.simdlen": 1})  # sooner made than vectors
 def test_a_compiled_run_goes_on_to_the_same_bits(data, tmp_path):
     spec = train_data.network(mixer="pooling", stages=[{"dim": 8, "depth": 1}], drop_path_rate=0.0)
     fields = {"compile": True, "epochs": 1, "checkpoint_steps": 1}

@@ -47,9 +47,9 @@ def logged(loggers: list[Any]) -> Iterator[None]:
         for each in loggers:
             with _told(type(each).__name__):
                 each.finalize(status)
-                begun: Any = getattr(each, "experiment", None)
-                if hasattr(begun, "finish"):  # wandb's
-                    begun.finish(exit_code=int(status == "failed"))
+                finish = getattr(getattr(each, "experiment", None), "finish", None)
+                if finish is not None:  # wandb's
+                    finish(exit_code=int(status == "failed"))
 
 
 @contextmanager

@@ -31,6 +31,9 @@ from hierarch.train.progress import Counts, Progress
 from hierarch.train.recipe import Recipe
 from hierarch.train.sharding import full, load_network, load_optimizer, whole
 
+FORM = 2
+"""Of checkpoints; another number for each form that the one before cannot go on as."""
+
 
 class Loop:
     """One run, from its first step or from a checkpoint on."""
@@ -46,7 +49,7 @@ class Loop:
         identity: Mapping[str, Any],
     ) -> None:
         self.recipe, self.plan, self.fabric, self.folder = recipe, plan, fabric, folder
-        self.identity = dict(identity)
+        self.identity = {**identity, "form of checkpoint": FORM}
         assert model.spec.head is not None
         self.mix = mixing(recipe.mix, model.spec.head.num_classes)
         self.network: Backbone = model
