@@ -152,7 +152,7 @@ def _check(planned: Plan, folder: Path, images: Data) -> None:
 def collect(planned: Plan, folder: Path, images: Data) -> AblationReport:
     """What is in the folder of a grid, finished or not."""
     from hierarch.complexity import measure
-    from hierarch.train.running import surroundings
+    from hierarch.train.surroundings import surroundings
 
     assert images.held_out is not None
     arms = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from hierarch.train.needs import require
 from hierarch.train.recipe import Recipe, image_size
 from hierarch.train.settings import Machine
 from hierarch.train.sources import Data, open_data
+from hierarch.train.surroundings import surroundings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -275,46 +274,3 @@ def _results(folder: RunFolder) -> dict[str, Any]:
 
     results: dict[str, Any] = json.loads(folder.results.read_text("utf-8"))
     return results
-
-
-def surroundings() -> dict[str, Any]:
-    """Versions, machine and git state: what else a result depends on."""
-    import platform
-
-    import torch
-
-    import hierarch
-    from hierarch.bench.machine import processor
-
-    packages = ("torchvision", "lightning", "numpy", "pillow")
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "versions": {
-            "python": platform.python_version(),
-            "hierarch": hierarch.__version__,
-            "torch": str(torch.__version__),
-            **{name: metadata.version(name) for name in packages},
-        },
-        "machine": {
-            "processor": processor(),
-            "devices": devices,
-            "threads": torch.get_num_threads(),
-            "system": platform.platform(),
-        },
-        "git": _git(),
-    }
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit of the working directory, and whether it has changes; None without git."""
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    try:
-        commit, changes = (
-            subprocess.run(
-                ["git", *command], capture_output=True, text=True, check=True, timeout=30
-            ).stdout.strip()
-            for command in commands
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit, "changed": bool(changes)}
