@@ -9,7 +9,10 @@ from hierarch.cli import main
 
 OF_OTHERS = {
     f"test_{name}.py"
-    for name in ("compile", "complexity", "export", "families", "onnx", "peers", "swap")
+    for name in (
+        *("compile", "complexity", "export", "families", "mixers", "onnx", "peers", "swap"),
+        *("swin_parity", "weights_adapt", "weights_peers", "wrappers"),
+    )
 }
 """Tests that spend their time in torch's compiler and fvcore: measuring their coverage takes half
 as long again, and the others run what is ours."""

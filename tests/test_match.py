@@ -17,6 +17,7 @@ from hierarch.spec.budget import Macs, Params, spent
 from hierarch.spec.claim import claim
 from hierarch.spec.grid import pair
 from hierarch.spec.lattice import lattices
+from hierarch.spec.load import find
 from hierarch.spec.match import POINTS, TOLERANCE, match
 from hierarch.spec.params import params
 from hierarch.spec.registry import names
@@ -48,9 +49,17 @@ def matched(source, mixer, stages=None, **options):
 # every preset, every mixer
 
 
+FIRST = {str(find(name).parent): name for name in reversed(hierarch.presets())}
+"""The first preset of each family, by its folder."""
+BUDGETS = [
+    *((name, "macs") for name in hierarch.presets()),
+    *((name, "params") for name in FIRST.values()),
+]
+"""Every preset in MACs. A family's networks differ in sizes, and parameters are searched alike."""
+
+
 @pytest.mark.no_cover  # a hot loop, which the tests below go through, too
-@pytest.mark.parametrize("budget", ["macs", "params"])
-@pytest.mark.parametrize("preset", hierarch.presets())
+@pytest.mark.parametrize(("preset", "budget"), BUDGETS)
 def test_every_preset_keeps_its_budget_with_every_mixer(preset, budget):
     spec = hierarch.load(preset)
     for mixer in MIXERS:
