@@ -597,7 +597,7 @@ def test_without_the_mask_all_windows_share_the_position_bias(mixer):
     for i, stage in enumerate(model.stages):
         assert explained.way(f"stages.{i}", "Stage.forward") == "streamed"
         for block in stage.blocks:
-            _, _, masks = caches._memos[block.mixer]._kept
+            _, _, masks = caches._kept[block.mixer]
             assert list(masks) == [(False, False)]
 
 
