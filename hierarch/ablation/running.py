@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hierarch.ablation.cells import Cell, beside
@@ -187,7 +188,7 @@ def _read(folder: Path, seed: int) -> CellRun:
         told = beside(folder, "failed")
         return CellRun(seed=seed, failed=told.read_text("utf-8").strip() if told.exists() else "")
     results = json.loads(run.results.read_text("utf-8"))
-    speeds = [row["images_per_s"] for row in run.rows() if row["images_per_s"]]
+    speeds = [float(row["images_per_s"]) for row in run.rows() if row["images_per_s"]]
     return CellRun(
         seed=seed,
         top1=results["val_top1"],
@@ -195,7 +196,7 @@ def _read(folder: Path, seed: int) -> CellRun:
         loss=results["val_loss"],
         best_top1=results["best_top1"],
         steps=results["steps"],
-        images_per_s=float(speeds[-1]) if speeds else None,
+        images_per_s=median(speeds) if speeds else None,
     )
 
 

@@ -36,7 +36,7 @@ class CellRun:
     """Of the best evaluation, which is not used for anything here: it was chosen by its result."""
     steps: int | None = None
     images_per_s: float | None = None
-    """In training, evaluations included."""
+    """In training, without evaluations: the median over the rows of metrics.csv."""
     failed: str = ""
     """Why there is no result; empty where there is one, and where the run has yet to end."""
 

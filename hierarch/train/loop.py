@@ -137,12 +137,15 @@ class Loop:
                 advance(Progress(done, self.plan.steps, step // per_epoch, loss, speed))
             if done % self.recipe.log_steps == 0 or done == self.plan.steps:
                 self._log(lr, norm, speed)
+                begun, first = time.perf_counter(), done
+            trained = time.perf_counter()
             epoch_ends, ends = done % per_epoch == 0, done == self.plan.steps
             due = epoch_ends and done // per_epoch % self.recipe.evaluate_epochs == 0
             if evaluate and (ends or due):
                 self._evaluate(evaluate)
             if ends or done % every == 0:
                 self.save()
+            begun += time.perf_counter() - trained
         return self.counts
 
     def step(self, step: int, batches: Iterator[Batch]) -> tuple[float, float]:
