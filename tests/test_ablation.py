@@ -267,7 +267,7 @@ def test_a_failed_arm_is_told_and_stops_no_other(run, data, tmp_path, monkeypatc
     assert Path("runs/shifting/five_channels/seed-0.failed").read_text().strip() == failed
     status, out, _ = run("ablate", "runs/shifting/results.json")
     assert status == 1
-    assert "1 runs failed" in out
+    assert "failed: 1, for these reasons" in out
     status, out, _ = run("ablate", "runs/shifting/grid.yaml", "--format", "json", *command[2:])
     assert json.loads(out)["arms"] == found["arms"]
 

@@ -169,7 +169,7 @@ class AblationReport:
             for arm, run in self.failed
         ]
         if failed:
-            failed.insert(0, Paragraph("see below", lead=f"{len(failed)} runs failed"))
+            failed.insert(0, Paragraph(f"{len(failed)}, for these reasons", lead="failed"))
         legend = LEGEND.format(reference=self.reference)
         rows = [self._row(arm) for arm in self.arms]
         return [Table(rows, f"{self.name} on {self.data}"), *words, *failed, Paragraph(legend)]
