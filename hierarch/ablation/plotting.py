@@ -33,7 +33,7 @@ def plot(report: AblationReport, path: str | Path | None = None) -> Figure:
     require("matplotlib", extra="plot")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.2 + 0.42 * len(report.arms)), layout="constrained")
+    figure = Figure(figsize=(9, 1.5 + 0.42 * len(report.arms)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.2, 1))
     names = [arm.name for arm in report.arms]
     for at, arm in enumerate(report.arms):
@@ -41,8 +41,13 @@ def plot(report: AblationReport, path: str | Path | None = None) -> Figure:
         _difference(right, at, report, arm.name)
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.5, -0.5)
-    left.set_xlabel("top-1 (%), a point for each seed; bar: 95 % of the mean")
-    right.set_xlabel(f"difference to {report.reference} (points), 95 %")
+    left.set_xlabel("top-1 (%)")
+    right.set_xlabel("difference (points)")
+    figure.supxlabel(
+        "A point for each seed; bars: the 95 % interval of the mean, and of the paired difference "
+        f"to {report.reference}.",
+        fontsize="small",
+    )
     right.axvline(0, color="black", linewidth=0.8, zorder=0)
     for axes in (left, right):
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
