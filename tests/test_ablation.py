@@ -23,6 +23,7 @@ from hierarch.errors import DataError, SpecError, TrainError
 from hierarch.report.ablation import AblationReport, ArmRuns, CellRun
 from hierarch.report.formats import FORMATS, text
 from hierarch.spec.claim import claim
+from hierarch.train import needs
 
 SHIFTED = [
     {"type": "window_attention", "head_dim": 4, "window_size": 4, **shift}
@@ -375,6 +376,16 @@ def test_a_report_comes_back_from_its_json(tmp_path):
         path.write_text(wrong)
         with pytest.raises(DataError, match="is no results"):
             read_results(path)
+
+
+def test_without_scipy_a_report_is_one_line(run, tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    path.write_text(text(TOLD, "json"))
+    assert run("ablate", path)[0] == 0
+    here = needs.find_spec
+    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == "scipy" else here(name))
+    message = "error: this needs the package scipy: pip install 'hierarch-vision[train]'\n"
+    assert run("ablate", path) == (2, "", message)
 
 
 def test_the_picture_has_a_point_for_every_run(tmp_path):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -18,7 +16,7 @@ from hierarch.ablation.plan import Arm, Plan, Source, plan
 from hierarch.errors import DataError, TrainError
 from hierarch.files import write_text
 from hierarch.report.ablation import AblationReport, ArmRuns, CellRun
-from hierarch.report.formats import FORMATS, text
+from hierarch.report.formats import FORMATS, csv_text, text
 from hierarch.spec.load import flow, to_yaml
 from hierarch.train.needs import require
 from hierarch.train.sources import Data, open_data
@@ -206,23 +204,17 @@ def save(found: AblationReport, folder: Path) -> None:
     assert {*endings, "table"} == {*FORMATS}
     for format, ending in endings.items():
         write_text(folder / f"results.{ending}", text(found, format))
-    write_text(folder / "runs.csv", _csv(found.raw()))
+    write_text(folder / "runs.csv", csv_text(found.raw()))
     with suppress(TrainError):  # without matplotlib
         from hierarch.ablation.plotting import plot
 
         plot(found, folder / "results.svg")
 
 
-def _csv(records: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*records[0]], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()
-
-
 def read_results(path: Path) -> AblationReport:
-    """The report of a `results.json`. Raises `DataError` for a file that is none."""
+    """The report of a `results.json`. Raises `DataError` for a file that is none, and `TrainError`
+    without scipy, by which it is worked out again."""
+    require("scipy")
     try:
         return AblationReport.from_data(json.loads(path.read_text("utf-8")))
     except OSError as error:

@@ -194,7 +194,11 @@ def json_text(data: Any) -> str:
 
 
 def _csv(report: Printable) -> str:
-    records = report.records()
+    return csv_text(report.records())
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Flat records, which all have the keys of the first, as CSV; "" without any."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, records[0] if records else (), lineterminator="\n")
     if records:

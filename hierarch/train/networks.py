@@ -12,10 +12,10 @@ from hierarch.errors import DataError, TrainError
 from hierarch.report.training import EvaluationReport, Predictions
 from hierarch.spec import load as specs
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Pair
 from hierarch.train import recipe as recipes
 from hierarch.train.needs import require
-from hierarch.train.recipe import Recipe
+from hierarch.train.recipe import Recipe, image_size
 from hierarch.train.settings import Machine
 from hierarch.train.sources import Data, open_data
 
@@ -71,7 +71,7 @@ def open_network(
         model=model.eval(),
         recipe=how,
         classes=tuple(about.get("classes", ())),
-        size=pair(how.image_size or spec.input_size),
+        size=image_size(spec, how),
         data=about.get("data"),
     )
 

@@ -199,12 +199,7 @@ def _trained(
     if weights is not None and state is None:
         load_weights(model, weights, new_head=True)
     size, in_chans = image_size(spec, recipe), spec.stem.in_chans
-    identity = {
-        "spec": spec.to_data(),
-        "recipe": recipe.to_data(),
-        "data": {"images": len(data.train), "classes": list(data.train.classes)},
-        "number of processes": fabric.world_size,
-    }
+    identity = {"number of processes": fabric.world_size}
     loop = Loop(model, recipe, plan, fabric=fabric, folder=folder, identity=identity)
     if state is not None:
         loop.restore(state)
