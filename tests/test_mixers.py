@@ -34,7 +34,7 @@ BUILT_IN = {
         {"head_dim": 8, "window_size": 1, "position_bias": "none"},
     ],
     "window_mlp": [
-        *({**fields, "small_map": rule} for fields in WINDOWS for rule in RULES),
+        *({**fields, "small_map": rule} for fields, rule in zip(WINDOWS, RULES, strict=True)),
         {"head_dim": 8, "window_size": 1},
     ],
     "grid_attention": [

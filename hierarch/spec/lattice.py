@@ -69,6 +69,11 @@ class Lattice:
     def plan(self) -> tuple[StagePlan, ...]:
         return self.spec.plan()
 
+    @cached_property
+    def _now(self) -> tuple[list[int], list[int]]:
+        """The widths and depths of the spec's own stages."""
+        return [stage.dim for stage in self.plan], [stage.depth for stage in self.plan]
+
     def kinds(self) -> list[Freedom]:
         return list(dict.fromkeys(axis.kind for axis in self.axes))
 
@@ -102,7 +107,7 @@ class Lattice:
         return override(self.spec, changes)
 
     def _moved(self, point: Point) -> tuple[list[int], list[int], float]:
-        dims, depths, factor = [s.dim for s in self.plan], [s.depth for s in self.plan], 1.0
+        (dims, depths), factor = map(list, self._now), 1.0
         for axis, value in zip(self.axes, point, strict=True):
             if axis.stage is None:
                 factor = value

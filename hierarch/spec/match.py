@@ -146,10 +146,18 @@ def _nearest(lattice: Lattice, target: int) -> tuple[tuple[float, ...], Point]:
     for kind in lattice.kinds():
         center, crosses = _crossing(lattice, kind, center, target)
         if crosses:
-            points = _around(lattice, center)
-            return min((_key(lattice, point, target), point) for point in points)
+            missed = {point: _missed(lattice, point, target) for point in _around(lattice, center)}
+            least = min(missed.values())
+            nearest = (point for point, miss in missed.items() if miss == least)
+            return min((_key(lattice, point, target), point) for point in nearest)
     end = tuple(center)
     return _key(lattice, end, target), end
+
+
+def _missed(lattice: Lattice, point: Point, target: int) -> float:
+    """By how much of the target a point misses it; 0 within the tolerance."""
+    miss = abs(lattice.cost(point) - target) / target
+    return miss if miss > TOLERANCE else 0.0
 
 
 def _crossing(
@@ -207,9 +215,8 @@ def _key(lattice: Lattice, point: Point, target: int) -> tuple[float, ...]:
         else:
             others += abs(factor) * (len(lattice.stages) if axis.stage is None else 1)
     # from stage to stage: 0 where all move by one factor
-    uneven = sum(abs(b - a) for a, b in pairwise(widths))
-    missed = miss if miss > TOLERANCE else 0
-    return missed, round(uneven + others, 9), round(sum(map(abs, widths)), 9), miss
+    uneven = round(sum(abs(b - a) for a, b in pairwise(widths)) + others, 9)
+    return _missed(lattice, point, target), uneven, round(sum(map(abs, widths)), 9), miss
 
 
 def _moves(old: BackboneSpec, new: BackboneSpec) -> tuple[Move, ...]:
