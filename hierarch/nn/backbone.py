@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Literal, Self, TypeVar
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Backbone(nn.Module):
     map is (B, H, W, C).
     """
 
+    frozen_stages: int = -1
+    """The stages that `freeze` froze, with the stem; -1 for nothing."""
+
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
         plan = spec.plan()
@@ -75,7 +78,7 @@ class Backbone(nn.Module):
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
         maps = self.maps(images, outputs)
-        return tuple(_nchw(self._normed(i, maps[i])) for i in outputs)
+        return tuple(to_nchw(self._normed(i, maps[i])) for i in outputs)
 
     def maps(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """(B, in_chans, H, W) -> {i: (B, H_i, W_i, C_i)}, without the norms of outputs: a fold over
@@ -140,7 +143,7 @@ class Backbone(nn.Module):
         maps = self.maps(x, {*wanted, last})
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
-            taken = [_nchw(m) for m in taken]
+            taken = [to_nchw(m) for m in taken]
         if intermediates_only:
             return taken
         return self._normed(last, maps[last]) if last == count - 1 else maps[last], taken
@@ -149,10 +152,7 @@ class Backbone(nn.Module):
     def feature_info(self) -> FeatureInfo:
         """Channels and stride of each stage's map."""
         info = FeatureInfo()
-        h, w = self.spec.stem.stride()
-        for stage in self.spec.plan():
-            down = stage.downsample.stride() if stage.downsample else (1, 1)
-            h, w = h * down[0], w * down[1]
+        for stage, (h, w) in zip(self.spec.plan(), self.spec.strides(), strict=True):
             reduction = h if h == w else (h, w)
             name = f"stages.{stage.index}"
             info.append({"num_chs": stage.dim, "reduction": reduction, "module": name})
@@ -185,6 +185,35 @@ class Backbone(nn.Module):
             raise ValueError(f"per={per!r} should be 'block' or 'stage'")
         for stage in filter(None, (_within(stage, Stage) for stage in self.stages)):
             stage.grad_checkpointing = per if enable else None
+
+    def freeze(self, stages: int) -> None:
+        """Freeze the stem, the position embedding and the first stages, as mmdetection's
+        `frozen_stages` does: no gradients of their parameters, and eval mode also after `train()`.
+
+        `stages`: 0 freezes the stem alone, and -1 nothing; what an earlier call froze, and this one
+        does not, is trained again. A stage's norm of its output is frozen with it. Call it before
+        DDP, FSDP or an optimizer are given the parameters. Raises `ValueError` for other numbers.
+        """
+        if not -1 <= stages <= len(self.stages):
+            raise ValueError(f"stages={stages} should be from -1 to {len(self.stages)}")
+        for module in self._frozen():
+            module.requires_grad_(True).train(self.training)
+        self.frozen_stages = stages
+        for module in self._frozen():
+            module.requires_grad_(False).eval()
+
+    def _frozen(self) -> Iterable[nn.Module]:
+        if self.frozen_stages < 0:
+            return ()
+        stages = self.stages[: self.frozen_stages]
+        return (self.stem, self.position_embedding, self.drop, *stages)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but those that `freeze` froze, which stay in eval mode."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
 
     def reset_parameters(self) -> None:
         """Draw all parameters as published, and fill in the tables that are worked out, as when the
@@ -232,7 +261,7 @@ def _is_wrapped(name: str, own: str) -> bool:
     return all(part in parts for part in own.split("."))
 
 
-def _nchw(x: Tensor) -> Tensor:
+def to_nchw(x: Tensor) -> Tensor:
     return rearrange(x, "b h w c -> b c h w")
 
 

@@ -235,6 +235,16 @@ class BackboneSpec(Spec):
             return ()
         return tuple(range(len(self.stages))) if self.out_indices is None else self.out_indices
 
+    def strides(self) -> tuple[Pair, ...]:
+        """Pixels per token of each stage's map, (height, width)."""
+        h, w = self.stem.stride()
+        strides: list[Pair] = []
+        for stage in self.plan():
+            down = stage.downsample.stride() if stage.downsample else (1, 1)
+            h, w = h * down[0], w * down[1]
+            strides.append((h, w))
+        return tuple(strides)
+
     def plan(self) -> tuple[StagePlan, ...]:
         """The stages with all defaults filled in, up to the last one that is used."""
         used = 1 + (max(self.outputs) if self.outputs else len(self.stages) - 1)
