@@ -146,7 +146,7 @@ class TimmBackbone(Backbone):
         """Change the nominal size of images. Windows stay, and images may have any size."""
         self.spec = override(self.spec, {"input_size": img_size})
         size = {"img_size": pair(self.spec.input_size)}
-        self._traits = getattr(self, "_traits", {}) | size  # which timm.data reads
+        self._traits = getattr(self, "_traits", {}) | size  # for timm.models.get_model_input_config
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """The parameters' names by depth, for learning rates that decay by layer."""
@@ -155,7 +155,7 @@ class TimmBackbone(Backbone):
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
             (r"^norm", (99999,)),
         ]
-        stem = r"^(stem|position_embedding)"
+        stem = r"^stem|position_embedding"
         return {"stem": stem, "blocks": r"^stages\.(\d+)" if coarse else blocks}
 
     def load_state_dict(
@@ -173,7 +173,8 @@ class TimmBackbone(Backbone):
         serves images of any number and size."""
         images = torch.zeros(2, self.in_chans, *pair(self.spec.input_size))
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Converting a tensor to")  # the checks of shapes
+            # of what is checked once, and of sizes, which the network does not branch on
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             trace: Callable[..., nn.Module] = torch.jit.trace
             return nn.Sequential(trace(self, images.to(next(self.parameters())), check_trace=False))
 
