@@ -13,12 +13,7 @@ import pytest
 import timm
 import torch
 from helpers import assert_same, noise, perturb, tiny
-from timm.models import (
-    SwinTransformer,
-    get_model_input_config,
-    group_parameters,
-    save_for_hf,
-)
+from timm.models import SwinTransformer, group_parameters, save_for_hf
 from timm.optim import param_groups_layer_decay
 
 import hierarch
@@ -238,7 +233,7 @@ def test_the_image_size_is_nominal(model, images):
     found = copy.deepcopy(model)
     found.set_input_size((96, 64))
     assert found.spec.input_size == (96, 64)
-    assert get_model_input_config(found)["input_size"] == (3, 96, 64)
+    assert timm.models.get_model_input_config(found)["input_size"] == (3, 96, 64)
     assert torch.equal(found(images), model(images))
 
 

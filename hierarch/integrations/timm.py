@@ -215,10 +215,11 @@ def _renamed(state_dict: Mapping[str, Any], model: TimmBackbone) -> dict[str, Te
 def _config(spec: BackboneSpec) -> dict[str, Any]:
     """timm's `pretrained_cfg` of a network."""
     size = pair(spec.input_size)
+    whole = spec if spec.head else override(spec, {"out_indices": None})
     return {
         "num_classes": spec.head.num_classes if spec.head else 0,
         "input_size": (spec.stem.in_chans, *size),
-        "pool_size": claim(override(spec, {"out_indices": None}), size).stages[-1].grid,
+        "pool_size": claim(whole, size).stages[-1].grid,
         "first_conv": "stem.proj",
         "classifier": "head.fc",
     }

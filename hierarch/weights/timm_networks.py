@@ -15,6 +15,8 @@ from hierarch.weights.shapes import hoisted, ratio
 from hierarch.weights.timm_parts import (
     Data,
     activation,
+    conv_downsample,
+    conv_stem,
     depthwise,
     drop_path_rate,
     global_attention,
@@ -26,7 +28,6 @@ from hierarch.weights.timm_parts import (
     patch_embed,
     scale,
     stage,
-    strided,
 )
 
 Read = tuple[list[Data], Data]
@@ -60,7 +61,7 @@ def _swin(model: Any) -> Read:
 
 
 def _swin_v2(model: Any) -> Read:
-    # without tables, windows have the size that was asked for, where timm clamped them to the map
+    # timm clamps windows to the map when it builds; one without a table can have its own size
     clamped = [layer.blocks[0].window_size for layer in model.layers]
     windows = getattr(model, "_ref_window_sizes", clamped)
     stages, data = _swin_like(model, _cosine_window_attention, windows, norm_last=True)
@@ -82,7 +83,8 @@ def _swin_like(
 
 
 def _window_attention(block: Any, window: Pair) -> Data:
-    need(not block.always_partition, "a spec has no rule for small maps like always_partition")
+    partitions = getattr(block, "always_partition", False)
+    need(not partitions, "a spec has no rule for small maps like always_partition")
     rests = [n % w for n, w in zip(block.input_resolution, block.window_size, strict=True)]
     need(
         not (any(rests) and any(block.shift_size)),
@@ -126,9 +128,8 @@ def _metaformer(model: Any) -> Read:
         need(norm(classifier.norm) == fields["norm"], "the two norms of its head differ")
         fields["hidden_ratio"] = ratio(*classifier.fc1.weight.shape)
         fields["activation"] = activation(classifier.act)
-    stem = strided(model.stem.conv, model.stem.norm, type="conv_stem", in_chans=model.in_chans)
     return stages, {
-        "stem": stem,
+        "stem": conv_stem(model.stem.conv, model.stem.norm),
         "head": head(model, model.head.global_pool.pool_type, **fields),
     }
 
@@ -165,7 +166,7 @@ def _convnext(model: Any) -> Read:
     else:
         fields = {"norm": norm(model.norm_pre)}
     return stages, {
-        "stem": strided(*model.stem, type="conv_stem", in_chans=model.in_chans),
+        "stem": conv_stem(*model.stem),
         "block": "single_residual",
         "head": head(model, model.head.global_pool.pool_type, **fields),
     }
@@ -186,7 +187,7 @@ def _downsample(one: Data, *layers: nn.Module, first: bool) -> None:
     """Sets the downsampling of a stage, which every stage but the first has to have."""
     need(layers or first, "a spec has no stage, but the first, without a downsampling")
     if layers:
-        one["downsample"] = strided(*layers, type="conv_downsample")
+        one["downsample"] = conv_downsample(*layers)
 
 
 def _vision_transformer(model: Any) -> Read:

@@ -114,10 +114,16 @@ def conv(module: Any) -> Data:
     return {name: side for name, (side, _) in sides.items()} | {"bias": module.bias is not None}
 
 
-def strided(module: Any, normed: nn.Module, **fields: Any) -> Data:
-    """A stem, or a downsampling, by a convolution and a norm; `fields` are its others."""
+def conv_downsample(module: Any, normed: nn.Module) -> Data:
+    """A downsampling by a convolution, after a norm."""
     need(module.groups == 1, f"a spec has no convolution like {module}")
-    return {**fields, **conv(module), "norm": optional_norm(normed)}
+    return {"type": "conv_downsample", **conv(module), "norm": optional_norm(normed)}
+
+
+def conv_stem(module: Any, normed: nn.Module) -> Data:
+    """A stem of a convolution, before a norm."""
+    stem = {"type": "conv_stem", "in_chans": module.in_channels}
+    return conv_downsample(module, normed) | stem
 
 
 def depthwise(module: Any) -> Data:
