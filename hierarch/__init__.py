@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hierarch.train.recipe import load_recipe as load_recipe
     from hierarch.weights.convert import convert_weights as convert_weights
     from hierarch.weights.export import export_weights as export_weights
+    from hierarch.weights.from_timm import from_timm as from_timm
     from hierarch.weights.infer import from_checkpoint as from_checkpoint
     from hierarch.weights.infer import infer as infer
     from hierarch.weights.load import load_weights as load_weights
@@ -72,6 +73,7 @@ _HOME = {
     "convert_weights": "hierarch.weights.convert",
     "export_weights": "hierarch.weights.export",
     "from_checkpoint": "hierarch.weights.infer",
+    "from_timm": "hierarch.weights.from_timm",
     "infer": "hierarch.weights.infer",
     "load_recipe": "hierarch.train.recipe",
     "load_weights": "hierarch.weights.load",

@@ -51,7 +51,8 @@ class CountError(HierarchError):
 
 
 class PeerError(HierarchError):
-    """An unknown network of another library, or one that does not accept an image size."""
+    """A network of another library that is unknown, that does not accept an image size, or that no
+    spec describes."""
 
 
 class FormatError(HierarchError):

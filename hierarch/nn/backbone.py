@@ -136,7 +136,7 @@ class Backbone(nn.Module):
         stage run, before any norm.
         """
         count = len(self.stages)
-        wanted = _indices(indices, count)
+        wanted = stage_indices(indices, count)
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
         last = max(wanted) if stop_early else count - 1
@@ -273,7 +273,7 @@ def check_images(images: Tensor, in_chans: int) -> None:
         )
 
 
-def _indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
     """Stage numbers from 0, from what timm allows: a number of last stages, or negative ones."""
     if indices is None:
         return list(range(count))

@@ -12,7 +12,7 @@ from hierarch.spec.grid import Pair, pair
 from hierarch.weights.adapt import POSITION, is_plain
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized
-from hierarch.weights.shapes import Shapes, Undetermined
+from hierarch.weights.shapes import Shapes, Undetermined, hoisted, ratio
 
 
 class SwinShapes:
@@ -52,21 +52,11 @@ class SwinShapes:
             few = ", ".join(map(str, [*self.depths][:8]))
             raise WeightsError(f"the checkpoint has stages {few}: some are missing")
         stages = [self._stage(i) for i in self.depths]
-        cycles = [stage.pop("mixer") for stage in stages]
         data: dict[str, Any] = {"stem": self._stem()}
-        if all(cycle == cycles[0] for cycle in cycles):
-            data["mixer"] = cycles[0]
-        else:
-            stages = [s | {"mixer": cycle} for s, cycle in zip(stages, cycles, strict=True)]
-        ratios = [stage.pop("mlp_ratio") for stage in stages]
-        if all(ratio == ratios[0] for ratio in ratios):
-            data["mlp_ratio"] = ratios[0]
-        else:
-            stages = [s | {"mlp_ratio": ratio} for s, ratio in zip(stages, ratios, strict=True)]
         if self._kind(0) == "cosine_window_attention":
             data["block"] = "post_norm"
             data["downsample"] = {"type": "patch_merging", "norm_last": True}
-        data |= {"stages": stages, **self._position(), **self._end()}
+        data |= {**hoisted(stages), **self._position(), **self._end()}
         return data | {"input_size": self._input_size(data)}
 
     def _stem(self) -> dict[str, Any]:
@@ -81,10 +71,12 @@ class SwinShapes:
         mixer = self._mixer(i, dim)
         half = [side // 2 for side in pair(mixer["window_size"])]
         cycle = [mixer] if self.depths[i] == 1 else [mixer, mixer | {"shift_size": half}]
-        ratio = hidden / dim
-        if int(dim * ratio) < hidden:  # 15 / 11 * 11 is a little less than 15
-            ratio = math.nextafter(ratio, math.inf)
-        return {"dim": dim, "depth": self.depths[i], "mlp_ratio": ratio, "mixer": cycle}
+        return {
+            "dim": dim,
+            "depth": self.depths[i],
+            "mixer": cycle,
+            "mlp_ratio": ratio(hidden, dim),
+        }
 
     def _mixer(self, i: int, dim: int) -> dict[str, Any]:
         name, kind = f"stages.{i}.blocks.0.mixer", self._kind(i)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -46,3 +49,24 @@ class Shapes(dict[str, torch.Size]):
         for i, j in (map(int, block.groups()) for block in map(_BLOCK.match, self) if block):
             depths[i] = max(depths.get(i, 0), j + 1)
         return dict(sorted(depths.items()))
+
+
+def ratio(hidden: int, dim: int) -> float:
+    """The `ratio` of two widths, by which int(dim * ratio) is the hidden one."""
+    quotient = hidden / dim
+    # 15 / 11 * 11 is a little less than 15
+    return quotient if int(dim * quotient) == hidden else math.nextafter(quotient, math.inf)
+
+
+def hoisted(stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Fields of a spec from those of its stages: what all stages share stands at the top. So does a
+    downsampling that all but the first share, which takes none from the top."""
+    top: dict[str, Any] = {}
+    for name in dict.fromkeys(name for stage in stages for name in stage):
+        first, *others = (stage.get(name) for stage in stages[name == "downsample" :])
+        if name not in ("dim", "depth") and all(other == first for other in others):
+            top[name] = first
+    own = [{n: v for n, v in stage.items() if n not in top} for stage in stages]
+    if "downsample" in stages[0]:
+        own[0]["downsample"] = stages[0]["downsample"]
+    return top | {"stages": own}

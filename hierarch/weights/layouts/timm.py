@@ -13,6 +13,9 @@ _LAYER = "layers.{i}.blocks.{j}"
 _FLAT = "blocks.{j}"
 _ONE_STAGE = "stages.0.blocks.{j}"
 
+FROM_CONV_1X1 = Conversion(to_ours=CONV_1X1.to_ours)
+"""A linear layer's weight in both libraries, or in theirs a convolution's."""
+
 
 def _is_swin(names: Collection[str]) -> bool:
     """True if merging opens each layer but the first, or if the head is timm's."""
@@ -35,6 +38,7 @@ register_layout(
             row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
             *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
             row("norm.*", "norm.*"),
+            row("head.norm.*", "fc_norm.*"),
             *rows("head.fc", "head", *LINEAR),
         ],
         lambda names: "pos_embed" in names and "blocks.0.attn.qkv.weight" in names,
@@ -78,7 +82,7 @@ register_layout(
                 row(f"{BLOCK}.mlp.{fc}.weight", f"{BLOCK}.mlp.{fc}.weight", conversion, when=when)
                 for fc in ("fc1", "fc2")
                 for conversion, when in (
-                    (Conversion(to_ours=CONV_1X1.to_ours), f"{BLOCK}.mixer.qkv.weight"),
+                    (FROM_CONV_1X1, f"{BLOCK}.mixer.qkv.weight"),
                     (CONV_1X1, None),
                 )
             ),
@@ -114,8 +118,14 @@ register_layout(
             row("stages.{i}.downsample.conv.*", "stages.{i}.downsample.1.*"),
             row(f"{BLOCK}.mixer.conv.*", f"{BLOCK}.conv_dw.*"),
             row(f"{BLOCK}.layer_scale.gamma", f"{BLOCK}.gamma"),
+            # linear layers, and convolutions in the smallest networks
+            *(
+                row(f"{BLOCK}.mlp.{fc}.weight", f"{BLOCK}.mlp.{fc}.weight", FROM_CONV_1X1)
+                for fc in ("fc1", "fc2")
+            ),
             *rows(BLOCK, BLOCK, "norm.*", *MLP),
             row("head.norm.*", "head.norm.*"),
+            row("norm.*", "norm_pre.*"),
             row("head.fc.*", "head.fc.*"),
         ],
         lambda names: "stem.0.weight" in names and "stages.0.blocks.0.conv_dw.weight" in names,

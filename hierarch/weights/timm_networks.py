@@ -1,0 +1,237 @@
+"""The specs of timm's networks, read off their modules, since weights tell neither epsilons nor
+activations, nor every window. There is a function for each of timm's classes that a spec fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from hierarch.errors import PeerError
+from hierarch.spec.grid import Pair
+from hierarch.weights.shapes import hoisted, ratio
+from hierarch.weights.timm_parts import (
+    Data,
+    activation,
+    conv_downsample,
+    conv_stem,
+    depthwise,
+    drop_path_rate,
+    global_attention,
+    head,
+    head_dim,
+    mlp,
+    need,
+    norm,
+    patch_embed,
+    scale,
+    stage,
+)
+
+Read = tuple[list[Data], Data]
+"""The stages, and the other fields."""
+
+
+def describe(model: nn.Module) -> Data:
+    """The spec of a network of timm, as a mapping. Raises `PeerError` where no spec fits."""
+    cls = type(model)
+    read = READERS.get(f"{cls.__module__}.{cls.__name__}")
+    if read is None:
+        known = ", ".join(name.rpartition(".")[2] for name in READERS)
+        raise PeerError(f"a {cls.__name__} is none of {known}")
+    stages, data = read(model)
+    rates = {n: m.p for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p}
+    data["head"]["drop_rate"] = rates.pop("head.drop", rates.pop("head_drop", 0.0))
+    need(not rates, f"a spec has no rate for the dropout of {', '.join(rates)}")
+    if data["head"]["norm"] == stages[-1]["norm"]:
+        del data["head"]["norm"]
+    data["drop_path_rate"] = drop_path_rate([r for s in stages for r in s.pop("drop_paths")])
+    config: Data = getattr(model, "pretrained_cfg", {})
+    embed = getattr(model, "patch_embed", getattr(model, "stem", None))
+    size = getattr(embed, "img_size", None) or config.get("input_size", (3, 224, 224))[-2:]
+    named = {"name": config.get("architecture", cls.__name__), "input_size": list(size)}
+    return named | data | hoisted(stages)
+
+
+def _swin(model: Any) -> Read:
+    windows = [layer.blocks[0].window_size for layer in model.layers]
+    return _swin_like(model, _window_attention, windows)
+
+
+def _swin_v2(model: Any) -> Read:
+    # timm clamps windows to the map when it builds; one without a table can have its own size
+    clamped = [layer.blocks[0].window_size for layer in model.layers]
+    windows = getattr(model, "_ref_window_sizes", clamped)
+    stages, data = _swin_like(model, _cosine_window_attention, windows, norm_last=True)
+    return stages, data | {"block": "post_norm"}
+
+
+def _swin_like(
+    model: Any, mixer: Callable[..., Data], windows: Sequence[Pair], **merging: Any
+) -> Read:
+    stages: list[Data] = []
+    for layer, window in zip(model.layers, windows, strict=True):
+        one = stage(layer.blocks, partial(mixer, window=window))
+        if stages:
+            normed = norm(layer.downsample.norm)
+            one["downsample"] = {"type": "patch_merging", "norm": normed, **merging}
+        stages.append(one)
+    classifier = head(model, model.head.global_pool.pool_type, norm=norm(model.norm))
+    return stages, {"stem": patch_embed(model.patch_embed), "head": classifier}
+
+
+def _window_attention(block: Any, window: Pair) -> Data:
+    partitions = getattr(block, "always_partition", False)
+    need(not partitions, "a spec has no rule for small maps like always_partition")
+    rests = [n % w for n, w in zip(block.input_resolution, block.window_size, strict=True)]
+    need(
+        not (any(rests) and any(block.shift_size)),
+        "its shifted windows do not divide its maps, which timm shifts before it pads them; "
+        "hierarch.from_checkpoint(model.state_dict()) reads its weights, and pads first",
+    )
+    return {
+        "type": "window_attention",
+        "head_dim": head_dim(block.attn),
+        "window_size": list(window),
+        # timm's own: half of the window that was asked for, in every second block
+        "shift_size": [
+            min(s, w // 2) for s, w in zip(block.target_shift_size, window, strict=True)
+        ],
+        "qkv_bias": block.attn.qkv.bias is not None,
+        "small_map": "clamp",
+    }
+
+
+def _cosine_window_attention(block: Any, window: Pair) -> Data:
+    pretrained = block.attn.pretrained_window_size
+    return _window_attention(block, window) | {
+        "type": "cosine_window_attention",
+        "qkv_bias": block.attn.q_bias is not None,
+        "pretrained_window_size": list(pretrained) if all(pretrained) else None,
+    }
+
+
+def _metaformer(model: Any) -> Read:
+    stages = []
+    for theirs in model.stages:
+        one, block = stage(theirs.blocks, _token_mixer), theirs.blocks[0]
+        one["layer_scale"] = scale(getattr(block.layer_scale1, "scale", None), 1e-5)
+        residual = scale(getattr(block.res_scale1, "scale", None), 1.0)
+        one["block"] = {"type": "pre_norm", "residual_scale": residual}
+        stages.append(one)
+        _downsample(one, *_children(theirs.downsample, "conv", "norm"), first=len(stages) == 1)
+    fields: Data = {"pool_first": True, "norm": norm(model.head.norm)}
+    classifier = model.head.fc
+    if type(classifier).__name__ == "MlpHead":
+        need(norm(classifier.norm) == fields["norm"], "the two norms of its head differ")
+        fields["hidden_ratio"] = ratio(*classifier.fc1.weight.shape)
+        fields["activation"] = activation(classifier.act)
+    return stages, {
+        "stem": conv_stem(model.stem.conv, model.stem.norm),
+        "head": head(model, model.head.global_pool.pool_type, **fields),
+    }
+
+
+def _token_mixer(block: Any) -> Data | str:
+    mixer = block.token_mixer
+    match type(mixer).__name__:
+        case "Identity":
+            return "identity"
+        case "Pooling":
+            return {"type": "pooling", "kernel_size": mixer.pool.kernel_size}
+        case "SepConv":
+            need(isinstance(mixer.act2, nn.Identity), "a spec has no second activation in a mixer")
+            return {
+                "type": "separable_conv",
+                "expand_ratio": ratio(*mixer.pwconv1.weight.shape[:2]),
+                "activation": activation(mixer.act1),
+                **depthwise(mixer.dwconv),
+            }
+    return global_attention(mixer)
+
+
+def _convnext(model: Any) -> Read:
+    stages = []
+    for theirs in model.stages:
+        one = stage(theirs.blocks, _depthwise_conv)
+        one["layer_scale"] = scale(theirs.blocks[0].gamma, 1e-6)
+        stages.append(one)
+        _downsample(one, *_children(theirs.downsample, "1", "0"), first=len(stages) == 1)
+    need(len(model.stem) == 2, "its stem has several convolutions")
+    if isinstance(model.norm_pre, nn.Identity):
+        need(isinstance(model.head.pre_logits, nn.Identity), "its head has a hidden layer")
+        fields: Data = {"pool_first": True, "norm": norm(model.head.norm)}
+    else:
+        fields = {"norm": norm(model.norm_pre)}
+    return stages, {
+        "stem": conv_stem(*model.stem),
+        "block": "single_residual",
+        "head": head(model, model.head.global_pool.pool_type, **fields),
+    }
+
+
+def _depthwise_conv(block: Any) -> Data:
+    need(isinstance(block.shortcut, nn.Identity), "a spec has no layer on a skip connection")
+    return {"type": "depthwise_conv", **depthwise(block.conv_dw)}
+
+
+def _children(module: nn.Module, *names: str) -> list[nn.Module]:
+    """These submodules; none for `nn.Identity`."""
+    plain = isinstance(module, nn.Identity)
+    return [] if plain else [module.get_submodule(name) for name in names]
+
+
+def _downsample(one: Data, *layers: nn.Module, first: bool) -> None:
+    """Sets the downsampling of a stage, which every stage but the first has to have."""
+    need(layers or first, "a spec has no stage, but the first, without a downsampling")
+    if layers:
+        one["downsample"] = conv_downsample(*layers)
+
+
+def _vision_transformer(model: Any) -> Read:
+    need(not model.num_prefix_tokens, "a spec has no token outside of the grid (class, register)")
+    for name in ("norm_pre", "patch_drop"):
+        need(isinstance(getattr(model, name), nn.Identity), f"a spec has no {name}")
+    kinds = {type(block).__name__ for block in model.blocks}
+    need(kinds == {"Block"}, f"a spec has no block like {', '.join(kinds)}")
+    one = stage(model.blocks, lambda block: global_attention(block.attn))
+    one["layer_scale"] = scale(getattr(model.blocks[0].ls1, "gamma", None), 1e-5)
+    after = isinstance(model.norm, nn.Identity)
+    fields = {"pool_first": after, "norm": norm(model.fc_norm if after else model.norm)}
+    need(model.pos_embed is not None, "the weights of a ViT without positions are not recognized")
+    return [one], {
+        "stem": patch_embed(model.patch_embed),
+        "position_embedding": {"type": "absolute", "grid": list(model.patch_embed.grid_size)},
+        "head": head(model, model.global_pool, **fields),
+    }
+
+
+def _mlp_mixer(model: Any) -> Read:
+    def mixer(block: Any) -> Data:
+        name, grid = type(block).__name__, list(model.stem.grid_size)
+        need(name in ("MixerBlock", "ResBlock"), f"a spec has no block like {name}")
+        if name == "ResBlock":
+            return {"type": "token_mlp", "grid": grid}
+        return {
+            "type": "token_mlp",
+            "grid": grid,
+            "hidden_dim": block.mlp_tokens.fc1.out_features,
+            "activation": mlp(block.mlp_tokens)["activation"],
+        }
+
+    one = stage(model.blocks, mixer)
+    one["layer_scale"] = scale(getattr(model.blocks[0], "ls1", None), 1e-4)
+    classifier = head(model, model.global_pool, norm=norm(model.norm))
+    return [one], {"stem": patch_embed(model.stem), "head": classifier}
+
+
+READERS: dict[str, Callable[[Any], Read]] = {
+    "timm.models.swin_transformer.SwinTransformer": _swin,
+    "timm.models.swin_transformer_v2.SwinTransformerV2": _swin_v2,
+    "timm.models.metaformer.MetaFormer": _metaformer,
+    "timm.models.convnext.ConvNeXt": _convnext,
+    "timm.models.vision_transformer.VisionTransformer": _vision_transformer,
+    "timm.models.mlp_mixer.MlpMixer": _mlp_mixer,
+}

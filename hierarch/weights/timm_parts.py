@@ -1,0 +1,196 @@
+"""The parts of a spec, read off timm's modules. What a spec has no word for is a `PeerError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from hierarch.errors import PeerError
+from hierarch.weights.shapes import ratio
+
+Data = dict[str, Any]
+T = TypeVar("T")
+
+NORMS = {
+    **dict.fromkeys(("LayerNorm", "LayerNorm2d"), "layer_norm"),
+    **dict.fromkeys(("LayerNormNoBias", "LayerNorm2dNoBias"), "layer_norm"),
+    **dict.fromkeys(("GroupNorm", "GroupNorm1", "GroupNorm1NoBias"), "group_norm"),
+    "Affine": "affine",
+}
+ACTIVATIONS = {
+    "GELU": "gelu",
+    "ReLU": "relu",
+    "SquaredReLU": "squared_relu",
+    "StarReLU": "star_relu",
+}
+
+
+def need(condition: object, reason: str) -> None:
+    """Raise `PeerError`, with the reason that no spec fits, unless the condition holds."""
+    if not condition:
+        raise PeerError(reason)
+
+
+def same(values: Iterable[T], what: str) -> T:
+    """The one value that all of these are. Raises `PeerError` if they differ."""
+    first, *others = values
+    need(all(other == first for other in others), f"{what} differ inside a stage")
+    return first
+
+
+def norm(module: Any) -> Data | str:
+    """A normalization."""
+    name = type(module).__name__
+    need(name in NORMS, f"a spec has no norm like {name}")
+    if name == "Affine":
+        return "affine"
+    need(module.weight is not None, f"its {name} has no scale")
+    need(getattr(module, "num_groups", 1) == 1, f"its {name} has several groups")
+    return {"type": NORMS[name], "eps": module.eps, "bias": module.bias is not None}
+
+
+def optional_norm(module: nn.Module) -> Data | str | None:
+    """A normalization, or None for `nn.Identity`."""
+    return None if isinstance(module, nn.Identity) else norm(module)
+
+
+def activation(module: nn.Module) -> str:
+    """An activation."""
+    name = type(module).__name__
+    exact = getattr(module, "approximate", "none") == "none"
+    need(name in ACTIVATIONS and exact, f"a spec has no activation like {module}")
+    return ACTIVATIONS[name]
+
+
+def mlp(module: Any) -> Data:
+    """An MLP, as fields of a stage: two linear layers, or two convolutions of 1x1."""
+    name = type(module).__name__
+    need(name == "Mlp", f"a spec has no MLP like {name}")
+    need(isinstance(module.norm, nn.Identity), "a spec has no norm inside an MLP")
+    hidden, dim = module.fc1.weight.shape[:2]
+    return {
+        "mlp_ratio": ratio(hidden, dim),
+        "mlp_bias": same((fc.bias is not None for fc in (module.fc1, module.fc2)), "its biases"),
+        "activation": activation(module.act),
+    }
+
+
+def global_attention(module: Any) -> Data:
+    """Attention of all tokens to all tokens."""
+    name = type(module).__name__
+    need(name == "Attention", f"a spec has no mixer like {name}")
+    for inner in ("q_norm", "k_norm", "norm"):
+        plain = isinstance(getattr(module, inner, nn.Identity()), nn.Identity)
+        need(plain, f"a spec has no {inner} inside attention")
+    need(getattr(module, "gate", None) is None, "a spec has no gate inside attention")
+    return {
+        "type": "global_attention",
+        "head_dim": head_dim(module),
+        "qkv_bias": module.qkv.bias is not None,
+        "proj_bias": module.proj.bias is not None,
+    }
+
+
+def head_dim(attention: Any) -> int:
+    """Channels per head, where all heads together have those of the block."""
+    inner, dim = attention.qkv.weight.shape
+    need(inner == 3 * dim, f"its heads have {inner // 3} channels together, its blocks {dim}")
+    return int(dim // attention.num_heads)
+
+
+def conv(module: Any) -> Data:
+    """A convolution's fields."""
+    plain = type(module) is nn.Conv2d and not isinstance(module.padding, str)
+    need(plain and module.padding_mode == "zeros", f"a spec has no convolution like {module}")
+    need(module.dilation == (1, 1), "a spec has no dilation")
+    sides = {
+        "kernel_size": module.kernel_size,
+        "stride_size": module.stride,
+        "padding": module.padding,
+    }
+    need(all(h == w for h, w in sides.values()), "a spec has only square convolutions")
+    return {name: side for name, (side, _) in sides.items()} | {"bias": module.bias is not None}
+
+
+def conv_downsample(module: Any, normed: nn.Module) -> Data:
+    """A downsampling by a convolution, after a norm."""
+    need(module.groups == 1, f"a spec has no convolution like {module}")
+    return {"type": "conv_downsample", **conv(module), "norm": optional_norm(normed)}
+
+
+def conv_stem(module: Any, normed: nn.Module) -> Data:
+    """A stem of a convolution, before a norm."""
+    stem = {"type": "conv_stem", "in_chans": module.in_channels}
+    return conv_downsample(module, normed) | stem
+
+
+def depthwise(module: Any) -> Data:
+    """A convolution of each channel by itself, on a map whose size it keeps."""
+    fields = conv(module)
+    alone = module.groups == module.in_channels == module.out_channels
+    kept = (fields.pop("stride_size"), fields.pop("padding")) == (1, fields["kernel_size"] // 2)
+    need(alone and kept, f"a spec has no mixer like {module}")
+    return fields
+
+
+def patch_embed(module: Any) -> Data:
+    """A stem that cuts images into patches."""
+    name = type(module).__name__
+    need(name == "PatchEmbed", f"a spec has no stem like {name}")
+    need(module.proj.bias is not None, "its patch embedding has no bias")
+    return {
+        "type": "patch_embed",
+        "patch_size": list(module.patch_size),
+        "in_chans": module.proj.in_channels,
+        "norm": optional_norm(module.norm),
+    }
+
+
+def scale(factors: Tensor | None, published: float) -> float | None:
+    """The initial value of factors per channel: `published` if they have been trained."""
+    if factors is None:
+        return None
+    first = factors.detach().flatten()[0]
+    value = float(f"{float(first):.6g}")  # 1e-6 in float32 is 9.99999997e-7
+    return value if bool((factors == first).all()) and 0 < value <= 10 else published
+
+
+def head(model: Any, pooling: str, **fields: Any) -> Data:
+    """A classifier of the mean over tokens; `fields` are its others."""
+    need(pooling == "avg", f"a head takes the mean over tokens, and this one {pooling!r}")
+    return {"num_classes": model.num_classes, **fields}
+
+
+def stage(blocks: Sequence[Any], mixer: Callable[[Any], Data | str]) -> Data:
+    """A stage, whose blocks differ in nothing but their mixers, and their drop path."""
+    mlps = [b.mlp_channels if hasattr(b, "mlp_channels") else b.mlp for b in blocks]
+    fields = same(map(mlp, mlps), "MLPs")
+    names = ("norm", "norm1", "norm2")
+    norms = (norm(getattr(b, name)) for b in blocks for name in names if hasattr(b, name))
+    mixers = [mixer(block) for block in blocks]
+    # the shortest cycle
+    period = next(n for n in range(1, len(mixers) + 1) if mixers[n:] == mixers[: len(mixers) - n])
+    return {
+        "dim": mlps[0].fc1.weight.shape[1],
+        "depth": len(blocks),
+        "mixer": mixers[:period],
+        "norm": same(norms, "norms"),
+        **fields,
+        "drop_paths": [drop_path(block) for block in blocks],
+    }
+
+
+def drop_path(block: Any) -> float:
+    """The rate of a block's drop path."""
+    rates = (float(m.drop_prob) for m in block.modules() if type(m).__name__ == "DropPath")
+    return max(rates, default=0.0)
+
+
+def drop_path_rate(rates: Sequence[float]) -> float:
+    """The rate that rises from 0 in the first block to this one in the last, as a spec's does."""
+    last = max(1, len(rates) - 1)
+    rises = all(abs(rate - rates[-1] * i / last) < 1e-6 for i, rate in enumerate(rates))
+    need(rises, "its drop path does not rise from the first block to the last as a spec's does")
+    return round(rates[-1], 6)
