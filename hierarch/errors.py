@@ -69,3 +69,7 @@ class DataError(HierarchError):
 
 class TrainError(HierarchError):
     """A run that cannot start, or that cannot continue."""
+
+
+class MissingPackageError(HierarchError, ImportError):
+    """An optional package that is not installed."""

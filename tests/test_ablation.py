@@ -15,6 +15,7 @@ import pytest
 import train_data
 
 import hierarch
+from hierarch import needs
 from hierarch.ablation.executors import Processes, Ray, Submitit
 from hierarch.ablation.plan import plan
 from hierarch.ablation.plotting import plot
@@ -23,7 +24,6 @@ from hierarch.errors import DataError, SpecError, TrainError
 from hierarch.report.ablation import AblationReport, ArmRuns, CellRun
 from hierarch.report.formats import FORMATS, text
 from hierarch.spec.claim import claim
-from hierarch.train import needs
 
 SHIFTED = [
     {"type": "window_attention", "head_dim": 4, "window_size": 4, **shift}

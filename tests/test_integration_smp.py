@@ -11,7 +11,7 @@ import torch
 from helpers import assert_same, noise, perturb, tiny
 
 import hierarch
-from hierarch.errors import TrainError
+from hierarch.errors import MissingPackageError
 from hierarch.integrations.segmentation_models import Encoder, register
 
 STAGES = [{"dim": 8 * (i + 1), "depth": 1} for i in range(4)]
@@ -148,7 +148,7 @@ def test_without_the_package_there_is_one_line(monkeypatch):
     monkeypatch.delitem(sys.modules, "hierarch.integrations.segmentation_models")
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     with pytest.raises(
-        TrainError,
+        MissingPackageError,
         match=r"segmentation_models_pytorch: pip install 'hierarch-vision\[segmentation\]'$",
     ):
         import_module("hierarch.integrations.segmentation_models")

@@ -18,7 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from torchvision.ops.poolers import LevelMapper
 
 import hierarch
-from hierarch.errors import TrainError
+from hierarch.errors import MissingPackageError
 from hierarch.integrations.torchvision import LevelOfBox, feature_extractor, fpn_backbone
 
 FOUR = [{"dim": 8, "depth": 1}, {"dim": 8, "depth": 1}, {"dim": 8, "depth": 1}, *tiny()["stages"]]
@@ -228,6 +228,6 @@ def test_without_the_package_there_is_one_line(monkeypatch):
     monkeypatch.delitem(sys.modules, "hierarch.integrations.torchvision")
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(
-        TrainError, match=r"torchvision: pip install 'hierarch-vision\[torchvision\]'$"
+        MissingPackageError, match=r"torchvision: pip install 'hierarch-vision\[torchvision\]'$"
     ):
         import_module("hierarch.integrations.torchvision")

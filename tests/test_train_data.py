@@ -12,7 +12,7 @@ import train_data
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from hierarch.errors import DataError, TrainError
+from hierarch.errors import DataError, MissingPackageError, TrainError
 from hierarch.train.images import (
     Broken,
     Images,
@@ -222,7 +222,7 @@ def test_digits_come_with_scikit_learn():
 
 def test_digits_without_scikit_learn_are_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(TrainError) as error:
+    with pytest.raises(MissingPackageError) as error:
         open_data("digits")
     install = "pip install 'hierarch-vision[digits]'"
     assert str(error.value) == f"this needs the package sklearn: {install}"

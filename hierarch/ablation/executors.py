@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from hierarch.ablation.cells import Cell, as_json, run_cell
 from hierarch.errors import TrainError
-from hierarch.train.needs import require
+from hierarch.needs import require
 
 Done = Callable[[Cell, str], None]
 Within = Callable[[Cell, float, float], None]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierarch.files import writing
+from hierarch.needs import require
 from hierarch.report.ablation import AblationReport
 from hierarch.statistics import Summary
-from hierarch.train.needs import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,8 @@ MARKERS = {"better": "^", "worse": "v", "no difference shown": "o", "too few see
 def plot(report: AblationReport, path: str | Path | None = None) -> Figure:
     """Accuracy of every run by arm, and beside it the paired differences with their intervals.
 
-    Written to `path` (.svg, .png or .pdf) where one is given. Raises `TrainError` without
-    matplotlib.
+    Written to `path` (.svg, .png or .pdf) where one is given. Raises
+    `MissingPackageError` without matplotlib.
     """
     require("matplotlib", extra="plot")
     from matplotlib.figure import Figure

@@ -13,12 +13,12 @@ from typing import Any
 from hierarch.ablation.cells import Cell, beside
 from hierarch.ablation.executors import Executor, Processes
 from hierarch.ablation.plan import Arm, Plan, Source, plan
-from hierarch.errors import DataError, TrainError
+from hierarch.errors import DataError, MissingPackageError
 from hierarch.files import write_text
+from hierarch.needs import require
 from hierarch.report.ablation import AblationReport, ArmRuns, CellRun
 from hierarch.report.formats import FORMATS, csv_text, text
 from hierarch.spec.load import flow, to_yaml
-from hierarch.train.needs import require
 from hierarch.train.sources import Data, open_data
 
 Advance = Callable[[float, int, str], object]
@@ -205,15 +205,15 @@ def save(found: AblationReport, folder: Path) -> None:
     for format, ending in endings.items():
         write_text(folder / f"results.{ending}", text(found, format))
     write_text(folder / "runs.csv", csv_text(found.raw()))
-    with suppress(TrainError):  # without matplotlib
+    with suppress(MissingPackageError):  # matplotlib
         from hierarch.ablation.plotting import plot
 
         plot(found, folder / "results.svg")
 
 
 def read_results(path: Path) -> AblationReport:
-    """The report of a `results.json`. Raises `DataError` for a file that is none, and `TrainError`
-    without scipy, by which it is worked out again."""
+    """The report of a `results.json`. Raises `DataError` for a file that is none, and
+    `MissingPackageError` without scipy, by which it is worked out again."""
     require("scipy")
     try:
         return AblationReport.from_data(json.loads(path.read_text("utf-8")))

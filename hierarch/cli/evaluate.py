@@ -60,7 +60,7 @@ def evaluate(
         raise SpecError(f"--split {split[:80]!r}: should be train or val")
     wanted = sizes(at) if at is not None else None
     source = _source(network, set)
-    from hierarch.train.needs import require
+    from hierarch.needs import require
 
     require("lightning", "torchvision")
     from hierarch.train.networks import evaluate as run
@@ -100,7 +100,7 @@ def predict(
     Example: hierarch predict runs/first cat.jpg --top 3
     """
     source = _source(network, set)
-    from hierarch.train.needs import require
+    from hierarch.needs import require
 
     require("lightning", "torchvision")
     from hierarch.train.networks import predict as run

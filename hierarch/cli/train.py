@@ -91,9 +91,9 @@ def train(
 
     Example: hierarch train swin_tiny --data cifar10 --recipe smoke --run runs/first
     """
+    from hierarch.needs import require
     from hierarch.report.training import TrainReports
     from hierarch.spec.overrides import parse_assignment
-    from hierarch.train.needs import require
     from hierarch.train.recipe import load_recipe
 
     ours = [text for text in set or () if not text.startswith("spec.")]

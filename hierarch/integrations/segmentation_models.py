@@ -15,8 +15,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hierarch.building import build
+from hierarch.needs import require
 from hierarch.spec.load import Source, load, override, presets
-from hierarch.train.needs import require
 
 require("segmentation_models_pytorch", extra="segmentation")
 from segmentation_models_pytorch.encoders import encoders  # noqa: E402

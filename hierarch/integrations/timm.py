@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from hierarch.building import Backbone
+from hierarch.needs import require
 from hierarch.nn.backbone import FeatureInfo, stage_indices
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import claim
 from hierarch.spec.grid import Pair, pair
 from hierarch.spec.load import Source, load, override, presets
-from hierarch.train.needs import require
 from hierarch.weights.load import load_weights
 
 require("timm", extra="timm")

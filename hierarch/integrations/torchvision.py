@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from hierarch.building import Backbone, build, engine_disabled
+from hierarch.needs import require
 from hierarch.nn.backbone import check_images, to_nchw
 from hierarch.nn.head import Head
 from hierarch.nn.stage import Block, Stage
 from hierarch.spec.grid import Pair
 from hierarch.spec.load import Source, load
-from hierarch.train.needs import require
 
 require("torchvision", extra="torchvision")
 from torchvision.models.detection.anchor_utils import AnchorGenerator  # noqa: E402

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import TrainError
+from hierarch.needs import require
 from hierarch.spec.base import nearest
-from hierarch.train.needs import require
 
 if TYPE_CHECKING:
     from lightning.fabric.loggers.logger import Logger

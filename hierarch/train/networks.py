@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import DataError, TrainError
+from hierarch.needs import require
 from hierarch.report.training import EvaluationReport, Predictions
 from hierarch.spec import load as specs
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
 from hierarch.train import recipe as recipes
-from hierarch.train.needs import require
 from hierarch.train.recipe import Recipe, image_size
 from hierarch.train.settings import Machine
 from hierarch.train.sources import Data, open_data

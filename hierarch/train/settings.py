@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierarch.errors import TrainError
+from hierarch.needs import require
 from hierarch.spec.base import nearest
 from hierarch.train.loggers import logger
-from hierarch.train.needs import require
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

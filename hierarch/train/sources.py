@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from hierarch.errors import DataError
+from hierarch.needs import require
 from hierarch.spec.base import nearest
 from hierarch.train import arrays, shards
-from hierarch.train.needs import require
 
 TRAIN = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "test")
