@@ -2,9 +2,9 @@
 
     python examples/detection.py --data VOC_OR_COCO --spec swin_tiny --weights swin_tiny.pth
 
-`pip install 'hierarch-vision[torchvision]'`. Several specs are trained one after the other, alike.
-The layouts of folders are in examples/dense/data.py. Written are results.json, curve.svg,
-predictions.jpg and the weights.
+`pip install 'hierarch-vision[torchvision,plot]' torchmetrics pycocotools`. Several specs are trained
+one after the other, alike. The layouts of folders are in examples/dense/data.py. Written are
+results.json, curve.svg, predictions.jpg and the weights.
 """
 
 from __future__ import annotations
@@ -84,12 +84,15 @@ def paint(axes: Axes, found: dict[str, Tensor]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = training.options(__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--size", type=int, default=800, help="pixels of an image's shorter side")
-    add("--channels", type=int, default=256, help="of the feature pyramid")
-    add("--anchors", type=float, default=8, help="side of the anchors, in strides")
-    add("--proposals", type=int, default=1000, help="regions of an image that the head looks at")
-    add("--score", type=float, default=0.5, help="least score of a box in the picture")
-    told = parser.parse_args(arguments)
+    add("--size", type=int, default=800, help="pixels of an image's shorter side (%(default)s)")
+    add("--channels", type=int, default=256, help="of the feature pyramid (%(default)s)")
+    add("--anchors", type=float, default=8, help="side of the anchors, in strides (%(default)s)")
+    add("--proposals", type=int, default=1000, help="regions that the head looks at (%(default)s)")
+    add(
+        "--score", type=float, default=0.5, help="least score of a box in the picture (%(default)s)"
+    )
+    told = training.parse(parser, arguments)
+    specs = [hierarch.load(spec) for spec in told.spec]
 
     photos = data.read_boxes(told.data, told.train, ["trainval", "train", "train2017"])
     photos = [photo for photo in photos if photo.boxes]
@@ -101,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = {"batch_size": told.batch_size, "collate_fn": pairs}
     shown = [test[i] for i in training.few(len(test))]
     rows, networks = {"truth": [target for _, target in shown]}, {}
-    for spec in map(hierarch.load, told.spec):
+    for spec in specs:
         torch.manual_seed(told.seed)
         model = detector(spec, len(classes), told).to(told.device)
         networks[spec.name] = training.describe(model, model.backbone.body, told.size)

@@ -2,9 +2,9 @@
 
     python examples/segmentation.py --data VOC_OR_COCO --spec swin_tiny --weights swin_tiny.pth
 
-`pip install 'hierarch-vision[segmentation]'`. Several specs are trained one after the other, alike.
-The layouts of folders are in examples/dense/data.py. Written are results.json, curve.svg,
-predictions.jpg and the weights.
+`pip install 'hierarch-vision[torchvision,segmentation,plot]' pycocotools`. Several specs are trained
+one after the other, alike. The layouts of folders are in examples/dense/data.py. Written are
+results.json, curve.svg, predictions.jpg and the weights.
 """
 
 from __future__ import annotations
@@ -76,9 +76,10 @@ def paint(axes: Axes, mask: Tensor) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = training.options(__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--size", type=int, default=512, help="pixels of an image's sides")
-    add("--channels", type=int, default=256, help="of the decoder's first step")
-    told = parser.parse_args(arguments)
+    add("--size", type=int, default=512, help="pixels of an image's sides (%(default)s)")
+    add("--channels", type=int, default=256, help="of the decoder's first step (%(default)s)")
+    told = training.parse(parser, arguments)
+    specs = [hierarch.load(spec) for spec in told.spec]
 
     classes, scenes = data.read_masks(told.data, told.train, ["train", "train2017"])
     _, held_out = data.read_masks(told.data, told.test, ["test", "val", "val2017"])
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     shown = [test[i] for i in training.few(len(test))]
     images = torch.stack([image for image, _ in shown])
     rows, networks = {"truth": [mask for _, mask in shown]}, {}
-    for spec in map(hierarch.load, told.spec):
+    for spec in specs:
         torch.manual_seed(told.seed)
         model = unet(spec, len(classes), told).to(told.device)
         networks[spec.name] = training.describe(model, model.encoder.model, told.size)

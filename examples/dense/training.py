@@ -28,32 +28,36 @@ COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
 """Okabe and Ito's, for the classes in turn."""
 
 
-def options(description: str, **defaults: Any) -> argparse.ArgumentParser:
+def options(description: str) -> argparse.ArgumentParser:
     """The options that both examples have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder in VOC's or COCO's layout, or with masks")
-    add("--train", help="the split to train on: the name of a list in ImageSets, or of a folder")
-    add("--test", help="the split to evaluate on")
-    add("--spec", nargs="+", default=["swin_tiny"], help="presets or YAML files, each trained")
+    add("--train", help="split to train on: the name of a list in ImageSets, or of a folder")
+    add("--test", help="split to evaluate on")
+    add("--spec", nargs="+", required=True, help="presets or YAML files, each trained")
     add("--weights", help="checkpoint of the backbone; without one, it is trained from scratch")
     add("--frozen-stages", type=int, default=-1, help="0 freezes the stem, n also n stages")
-    add("--epochs", type=int, default=20, help="times that each image is seen")
-    add("--batch-size", type=int, default=4, help="images of a step")
-    add("--lr", type=float, default=1e-3, help="highest learning rate of AdamW")
-    add("--every", type=int, default=5, help="epochs from one evaluation to the next")
-    add("--seed", type=int, default=0, help="of weights, order and flips")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch's device")
-    add("--output", type=Path, default=Path("output"), help="folder of what is written")
-    parser.set_defaults(**defaults)
+    add("--epochs", type=int, default=20, help="times that each image is seen (%(default)s)")
+    add("--batch-size", type=int, default=4, help="images of a step (%(default)s)")
+    add("--lr", type=float, default=1e-3, help="highest learning rate of AdamW (%(default)s)")
+    add("--every", type=int, default=5, help="epochs between evaluations (%(default)s)")
+    add("--seed", type=int, default=0, help="of weights, order and flips (%(default)s)")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    add("--device", default=device, help="torch's name of the device (%(default)s)")
+    add("--output", type=Path, default="output", help="folder of what is written (%(default)s)")
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command line, which is printed."""
+    told = parser.parse_args(arguments)
+    print(f"$ python examples/{parser.prog}", *(sys.argv[1:] if arguments is None else arguments))
+    return told
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a script; a mistake of the user is one line."""
-    print("$ python", *sys.argv)
     try:
         main()
     except (HierarchError, OSError) as error:
