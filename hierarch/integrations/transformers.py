@@ -1,0 +1,212 @@
+"""hierarch in transformers: a config, and models for its Auto classes, heads and Trainer.
+
+Importing this module registers them. Each model runs a `hierarch.Backbone`, its `network`, and
+returns what that returns.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor
+
+from hierarch.building import build
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.grid import pair
+from hierarch.spec.load import Source, load, override, with_classes
+from hierarch.needs import require
+
+require("transformers", extra="transformers")
+
+import transformers as hf  # noqa: E402
+from transformers import backbone_utils, modeling_outputs  # noqa: E402
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # noqa: E402
+from transformers.utils.generic import can_return_tuple  # noqa: E402
+
+
+class HierarchConfig(backbone_utils.BackboneConfigMixin, hf.PreTrainedConfig):
+    """A spec, as `hierarch.load` takes it, with labels and the maps that a backbone returns.
+
+    A classifier has `num_labels` classes: by default the spec's. `out_features` are among "stem",
+    "stage1", "stage2" and so on, `out_indices` their numbers from 0: by default the outputs of a
+    spec without a head, and the last stage of one with a head. Raises `SpecError`.
+    """
+
+    model_type = "hierarch"
+
+    def __init__(self, spec: Source = "swin_tiny", **kwargs: Any) -> None:
+        features, indices = (kwargs.pop(key, None) for key in ("out_features", "out_indices"))
+        spec = load(spec)
+        if spec.head and kwargs.get("id2label") is None:
+            kwargs.setdefault("num_labels", spec.head.num_classes)
+        self.spec: Any = spec
+        super().__init__(**kwargs)
+        self.spec = self.backbone_spec().to_data()
+        if features is None and indices is None and not spec.head:
+            indices = [i + 1 for i in spec.outputs]
+        self.set_output_features_output_indices(features, indices)
+
+    def backbone_spec(self) -> BackboneSpec:
+        """The spec, whose head, if it has one, has a class for each label."""
+        spec = load(self.spec)
+        return with_classes(spec, self.num_labels or 0) if spec.head else spec
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Stages."""
+        return len(load(self.spec).stages)
+
+    @property
+    def stage_names(self) -> list[str]:
+        return ["stem", *(f"stage{i + 1}" for i in range(self.num_hidden_layers))]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "spec": self.backbone_spec().to_data()}
+
+    def image_processor(
+        self,
+        *,
+        crop_ratio: float = 0.875,
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+    ) -> hf.BitImageProcessor:
+        """Makes images ready as a recipe's evaluation does: resized (bicubic) to the spec's
+        `input_size` over `crop_ratio`, cropped in the center, and normed, by the averages of `mean`
+        and `std` where the images are not in color. Needs torchvision."""
+        spec = load(self.spec)
+        height, width = pair(spec.input_size)
+        chans = spec.stem.in_chans
+        mean, std = (v if len(v) == chans else [sum(v) / len(v)] * chans for v in (mean, std))
+        sides = {"height": round(height / crop_ratio), "width": round(width / crop_ratio)}
+        return hf.BitImageProcessor(
+            size={"shortest_edge": sides["height"]} if height == width else sides,
+            crop_size={"height": height, "width": width},
+            image_mean=list(mean),
+            image_std=list(std),
+            do_convert_rgb=chans == 3,
+        )
+
+
+class HierarchPreTrainedModel(hf.PreTrainedModel):
+    """What the models share. `hidden_states` are the stem's map and those of all stages, each
+    (B, C, h, w) and before any norm."""
+
+    config_class = HierarchConfig
+    base_model_prefix = "network"
+    main_input_name = "pixel_values"
+    input_modalities = "image"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["Stage"]  # noqa: RUF012
+
+    def __init__(self, config: HierarchConfig, spec: BackboneSpec) -> None:
+        super().__init__(config)
+        self.network = build(spec)
+        self.post_init()
+
+    def _init_weights(self, module: Any) -> None:
+        """As published; transformers protects the weights that it has read."""
+        if module is not self.network and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether blocks are recomputed in the backward pass. transformers sets it."""
+        return any(getattr(m, "grad_checkpointing", None) for m in self.network.modules())
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enable: bool) -> None:
+        self.network.set_grad_checkpointing(enable)
+
+    def _states(self, images: Tensor, wanted: bool | None) -> tuple[Tensor, ...]:
+        """What enters the first stage, and what leaves every stage. None of them if they are not
+        wanted, since the network runs faster as a whole."""
+        if not (self.config.output_hidden_states if wanted is None else wanted):
+            return ()
+        states = [_nchw(self.network.embed(images))]
+        for stage in self.network.stages:
+            states.append(_nchw(stage(_nhwc(states[-1]))))
+        return tuple(states)
+
+
+class HierarchModel(HierarchPreTrainedModel):
+    """Images to the last stage's normed map, `last_hidden_state` (B, C, h, w), and its mean over
+    the tokens, `pooler_output` (B, C)."""
+
+    def __init__(self, config: HierarchConfig) -> None:
+        super().__init__(config, with_classes(config.backbone_spec(), 0))
+
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None) -> Any:
+        network, states = self.network, self._states(pixel_values, output_hidden_states)
+        last = network.norm(_nhwc(states[-1])) if states else network.forward_features(pixel_values)
+        return modeling_outputs.BaseModelOutputWithPoolingAndNoAttention(
+            _nchw(last), network.forward_head(last), states or None
+        )
+
+
+class HierarchForImageClassification(HierarchPreTrainedModel):
+    """Images to `logits` (B, num_labels), with transformers' `loss` where there are `labels`."""
+
+    def __init__(self, config: HierarchConfig) -> None:
+        super().__init__(config, with_classes(config.backbone_spec(), config.num_labels or 0))
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> Any:
+        network, states = self.network, self._states(pixel_values, output_hidden_states)
+        if states:
+            logits = network.forward_head(network.norm(_nhwc(states[-1])))
+        else:
+            logits = network(pixel_values)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        return modeling_outputs.ImageClassifierOutputWithNoAttention(loss, logits, states or None)
+
+
+class HierarchBackbone(backbone_utils.BackboneMixin, HierarchPreTrainedModel):
+    """Images to `feature_maps` (B, C_i, h_i, w_i), one for each of the config's `out_features`; the
+    stem's has no norm. Stages after the last of them are not built."""
+
+    has_attentions = False
+
+    def __init__(self, config: HierarchConfig) -> None:
+        spec = config.backbone_spec()
+        outputs = [i - 1 for i in map(config.stage_names.index, config.out_features) if i]
+        super().__init__(config, override(spec, {"head": None, "out_indices": outputs}))
+        self.num_features = [spec.stages[0].dim, *(stage.dim for stage in spec.stages)]
+
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None) -> Any:
+        indices = [*map(self.stage_names.index, self.out_features)]
+        if [i - 1 for i in indices if i] != [*self.network.spec.outputs]:
+            raise ValueError(f"build the network again for out_features={self.out_features}")
+        states = self._states(pixel_values, output_hidden_states)
+        if not states and 0 not in indices:
+            return modeling_outputs.BackboneOutput(self.network(pixel_values))
+        stem, *maps = states or self._states(pixel_values, wanted=True)
+        stages: Any = self.network.stages
+        normed = [_nchw(stage.norm(_nhwc(x))) for stage, x in zip(stages, maps, strict=True)]
+        chosen: Any = tuple([stem, *normed][i] for i in indices)
+        return modeling_outputs.BackboneOutput(chosen, states or None)
+
+
+def _nchw(x: Tensor) -> Tensor:
+    return rearrange(x, "b h w c -> b c h w")
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return rearrange(x, "b c h w -> b h w c")
+
+
+hf.AutoConfig.register("hierarch", HierarchConfig)
+hf.AutoModel.register(HierarchConfig, HierarchModel)
+hf.AutoBackbone.register(HierarchConfig, HierarchBackbone)
+hf.AutoModelForImageClassification.register(HierarchConfig, HierarchForImageClassification)
