@@ -27,14 +27,14 @@ from transformers import (
 )
 
 import hierarch
-from hierarch.errors import SpecError, MissingPackageError
+from hierarch import needs
+from hierarch.errors import MissingPackageError, SpecError
 from hierarch.integrations import transformers as integration
 from hierarch.integrations.transformers import (
     HierarchBackbone,
     HierarchConfig,
     HierarchForImageClassification,
 )
-from hierarch.train import needs
 from hierarch.train.images import evaluation
 
 SPEC = tiny(

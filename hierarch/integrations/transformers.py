@@ -15,10 +15,10 @@ from einops import rearrange
 from torch import Tensor
 
 from hierarch.building import build
+from hierarch.needs import require
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import pair
 from hierarch.spec.load import Source, load, override, with_classes
-from hierarch.needs import require
 
 require("transformers", extra="transformers")
 
