@@ -10,12 +10,13 @@ from hierarch.cli import main
 OF_OTHERS = {
     f"test_{name}.py"
     for name in (
-        *("compile", "complexity", "export", "families", "mixers", "onnx", "peers", "swap"),
-        *("swin_parity", "weights_adapt", "weights_peers", "wrappers"),
+        *("compile", "complexity", "export", "families", "infer", "load", "match", "mixers"),
+        *("onnx", "packing", "peers", "streaming", "swap", "swin_parity", "weights_adapt"),
+        *("weights_peers", "wrappers"),
     )
 }
-"""Tests that spend their time in torch's compiler and fvcore: measuring their coverage takes half
-as long again, and the others run what is ours."""
+"""Tests that spend their time in torch's compiler, in fvcore and in loops: measuring their coverage
+takes half as long again, and the others run what is ours."""
 LONGEST = [
     *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_mixers.py", "test_export.py"),
     *("test_match.py", "test_bench.py", "test_train_kill.py", "test_engine.py"),

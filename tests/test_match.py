@@ -58,7 +58,6 @@ BUDGETS = [
 """Every preset in MACs. A family's networks differ in sizes, and parameters are searched alike."""
 
 
-@pytest.mark.no_cover  # a hot loop, which the tests below go through, too
 @pytest.mark.parametrize(("preset", "budget"), BUDGETS)
 def test_every_preset_keeps_its_budget_with_every_mixer(preset, budget):
     spec = hierarch.load(preset)
