@@ -40,7 +40,7 @@ def describe(model: nn.Module) -> Data:
     read = READERS.get(f"{cls.__module__}.{cls.__name__}")
     if read is None:
         known = ", ".join(name.rpartition(".")[2] for name in READERS)
-        raise PeerError(f"a {cls.__name__} is none of {known}")
+        raise PeerError(f"{cls.__name__} is none of {known}")
     stages, data = read(model)
     rates = {n: m.p for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p}
     data["head"]["drop_rate"] = rates.pop("head.drop", rates.pop("head_drop", 0.0))
