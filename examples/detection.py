@@ -2,7 +2,7 @@
 
     python examples/detection.py --data VOC_OR_COCO --spec swin_tiny --weights swin_tiny.pth
 
-`pip install 'hierarch-vision[torchvision,plot]' torchmetrics pycocotools`. Several specs are
+`pip install 'hierarch-vision[detection]'`. Several specs are
 trained one after the other, alike. The layouts of folders are in examples/dense/data.py. Written
 are results.json, curve.svg, predictions.jpg and the weights.
 """
