@@ -81,9 +81,9 @@ def spec_contender(spec: BackboneSpec) -> Contender:
 def peer_contender(name: str) -> Contender:
     """The contender of this name. Raises `PeerError` if there is none."""
     library, _, inner = name.partition(":")
-    if library in runtimes.NEEDS:
+    if library in runtimes.TARGETS:
         runtimes.check_installed(name, library)
-        if inner.partition(":")[0] in runtimes.NEEDS:
+        if inner.partition(":")[0] in runtimes.TARGETS:
             raise PeerError(f"{name[:80]!r}: a runtime runs a network, not another runtime")
         network = peer_contender(inner)
         origin = {"peer": name}
@@ -94,7 +94,7 @@ def peer_contender(name: str) -> Contender:
     if library not in LIBRARIES:
         raise PeerError(
             f"{name[:80]!r}: a peer is written library:model, such as timm:resnet50; known "
-            f"libraries: {', '.join([*LIBRARIES, *runtimes.NEEDS])}; or FILE.py:FUNCTION"
+            f"libraries: {', '.join([*LIBRARIES, *runtimes.TARGETS])}; or FILE.py:FUNCTION"
         )
     peer = find_peer(name)
 
