@@ -22,6 +22,8 @@ from hierarch.building import build as build_spec
 from hierarch.complexity import count, measure, measure_peer
 from hierarch.complexity.peers import LIBRARIES, find_peer, first_line
 from hierarch.errors import BenchError, PeerError
+from hierarch.exporting.registry import get_target
+from hierarch.needs import require
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
@@ -82,7 +84,7 @@ def peer_contender(name: str) -> Contender:
     """The contender of this name. Raises `PeerError` if there is none."""
     library, _, inner = name.partition(":")
     if library in runtimes.TARGETS:
-        runtimes.check_installed(name, library)
+        require(*get_target(runtimes.TARGETS[library]).packages, extra="bench")
         if inner.partition(":")[0] in runtimes.TARGETS:
             raise PeerError(f"{name[:80]!r}: a runtime runs a network, not another runtime")
         network = peer_contender(inner)

@@ -12,23 +12,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from hierarch.bench.settings import Setting
-from hierarch.errors import BenchError, PeerError
+from hierarch.errors import BenchError
 from hierarch.exporting.program import program
 from hierarch.exporting.registry import get_target
 from hierarch.exporting.target import Job
 
 TARGETS = {"onnxruntime": "onnx", "openvino": "openvino"}
 """What is exported for each runtime."""
-
-
-def check_installed(name: str, runtime: str) -> None:
-    """Raises `PeerError`, with all packages to install, if one is missing."""
-    if missing := get_target(TARGETS[runtime]).missing():
-        verb = "is" if len(missing) == 1 else "are"
-        raise PeerError(
-            f"{name[:80]!r}: {' and '.join(missing)} {verb} not installed: "
-            f"pip install {' '.join(missing)}"
-        )
 
 
 def start(runtime: str, model: nn.Module, images: Tensor, setting: Setting) -> Callable[[], object]:

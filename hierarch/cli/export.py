@@ -85,7 +85,8 @@ def export(
     at = at or trained_at
     from hierarch.exporting.export import export as run
 
-    options: dict[str, Any] = {"mean": recipe.mean, "std": recipe.std, "classes": classes}
+    mean, std = recipe.norm(model.spec.stem.in_chans)
+    options: dict[str, Any] = {"mean": mean, "std": std, "classes": classes}
     with redirect_stdout(sys.stderr):
         if images is not None:
             options |= _images(images, recipe, model, at, count, classes)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+import math
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hierarch.exporting.target import Run
-from hierarch.report.export import TINY, Agreement, ImageCheck, SizeCheck
+from hierarch.report.export import Agreement, ImageCheck, SizeCheck
 from hierarch.spec.grid import Pair
 from hierarch.timing import interleaved
 
+TINY = 1e-30
 Case = tuple[int, int, int]
 """Batch, height, width."""
 
@@ -36,17 +38,24 @@ def cases(size: Pair, batch: int, dynamic: Collection[str]) -> list[Case]:
     return [(n, *sides) for n, sides in zip(batches, sizes, strict=True)]
 
 
-def check_size(network: Run, run: Run, images: Tensor, *, rounds: int, classes: bool) -> SizeCheck:
-    """Both on these images, (B, C, H, W), compared and timed in turn."""
-    agreement = agree([network(images)], [run(images)], classes=classes)
-    calls: list[Callable[[], Any]] = [lambda: network(images), lambda: run(images)]
-    torchs, ours = interleaved(calls, rounds=rounds, warmup=1)
-    return SizeCheck(
-        size=(images.shape[2], images.shape[3]),
-        batch=len(images),
-        agreement=agreement,
-        torch_seconds=torchs,
-        seconds=ours,
+def check_sizes(
+    network: Run, run: Run, inputs: Sequence[Tensor], *, rounds: int, classes: bool
+) -> tuple[SizeCheck, ...]:
+    """Both on images (B, C, H, W) of several sizes, compared, and timed in turn."""
+    agreements = [agree([network(x)], [run(x)], classes=classes) for x in inputs]
+    calls = [partial(call, x) for x in inputs for call in (network, run)]
+    times = interleaved(calls, rounds=rounds, warmup=1)
+    return tuple(
+        SizeCheck(
+            size=(x.shape[2], x.shape[3]),
+            batch=len(x),
+            agreement=agreement,
+            torch_seconds=torchs,
+            seconds=ours,
+        )
+        for x, agreement, torchs, ours in zip(
+            inputs, agreements, times[::2], times[1::2], strict=True
+        )
     )
 
 
@@ -66,29 +75,27 @@ def agree(
     wanted: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]], *, classes: bool
 ) -> Agreement:
     """Two networks' outputs, batch by batch. Of a classifier, the first one is the logits."""
-    relative, largest, difference, same = [], [], [], 0
+    difference, relative, same = [], [], 0
     for ours, theirs in zip(zip(*found, strict=True), zip(*wanted, strict=True), strict=True):
-        one = torch.cat([x.double().flatten() for x in ours])
-        other = torch.cat([x.double().flatten() for x in theirs])
-        apart = one - other
-        difference.append(float(apart.abs().max()))
-        largest.append(float(other.abs().max()))
-        relative.append(float(apart.norm() / other.norm().clamp(min=TINY)))
+        pairs = zip(ours, theirs, strict=True)
+        difference.append(max_of(float((a.double() - b.double()).abs().max()) for a, b in pairs))
+        largest = max_of(float(output.double().abs().max()) for output in theirs)
+        relative.append(difference[-1] / max(largest, TINY))
     if classes:
-        pairs = zip(found, wanted, strict=True)
-        same = sum(int((a[0].argmax(1) == b[0].argmax(1)).sum()) for a, b in pairs)
+        logits = zip(found, wanted, strict=True)
+        same = sum(int((a[0].argmax(1) == b[0].argmax(1)).sum()) for a, b in logits)
     return Agreement(
         images=sum(len(batch[0]) for batch in wanted),
-        difference=_worst(difference),
-        largest=max(largest),
-        relative=_worst(relative),
+        difference=max_of(difference),
+        relative=max_of(relative),
         same_class=same if classes else None,
     )
 
 
-def _worst(values: list[float]) -> float:
-    """The largest one; not a number, if one is none."""
-    return next((value for value in values if value != value), max(values))
+def max_of(values: Iterable[float]) -> float:
+    """The largest number; not a number, if one is none."""
+    every = list(values)
+    return max(every, key=lambda value: (math.isnan(value), value))
 
 
 def _right(outputs: Sequence[Sequence[Tensor]], labels: Tensor) -> int:

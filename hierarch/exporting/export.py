@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import hierarch
-from hierarch.building import Backbone
+from hierarch.building import Backbone, unpack_weights
 from hierarch.errors import ExportError, HierarchError
-from hierarch.exporting.checking import cases, check_images, check_size, images_for
+from hierarch.exporting.checking import cases, check_images, check_sizes, images_for
 from hierarch.exporting.program import Exported, program
 from hierarch.exporting.registry import get_target
 from hierarch.exporting.target import Job, Run, Target
@@ -34,8 +34,8 @@ AXES: dict[str, dict[int, str]] = {
 }
 """The images' axes that may have any size, by what `dynamic` says."""
 TOLERANCES: dict[str, float] = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.05, "int8": 0.1}
-"""By dtype: of the difference in float32, of the relative error in shorter floats, and of the share
-of images that get another class in int8, or of the relative error without a classifier."""
+"""By dtype: of the relative difference; of a classifier in int8, of the share of images that get
+another class."""
 ROUNDS = 3
 
 
@@ -68,9 +68,9 @@ def export(
     accuracy. The file keeps `classes`, `mean` and `std` beside the spec.
 
     The file is run before it is moved to `path`: at several sizes where it serves several, each
-    timed `rounds` times. Raises `ExportError` if a package is missing, if the network cannot be
-    written or run, and if outputs differ by more than `tolerance` (see `TOLERANCES`): then there is
-    no file, and the error has the report.
+    timed `rounds` times. Raises `ExportError` if the network cannot be written or run, and if
+    outputs differ by more than `tolerance` (see `TOLERANCES`): then there is no file, and the error
+    has the report. Raises `MissingPackageError` without the target's packages.
     """
     target = get_target(to)
     wanted = checked_size(model.spec.input_size if size is None else size)
@@ -79,8 +79,11 @@ def export(
     batches = _batches(images, (batch, in_chans, *wanted), dtype)
     head = model.spec.head
     classifies = not features and head is not None and head.num_classes > 0
-    network = copy.deepcopy(model).cpu().float().eval()
+    network = unpack_weights(copy.deepcopy(model)).cpu().float().eval()
     as_defined = _runner(Exported(network, features=features))
+    inputs = [
+        images_for(case, in_chans, images) for case in cases(wanted, batch, AXES[dynamic].values())
+    ]
     about = {
         "version": hierarch.__version__,
         "spec": dump(model.spec),
@@ -113,13 +116,7 @@ def export(
             weight_bytes=sum(4 * parameter.numel() for parameter in network.parameters()),
             measure=_measure(dtype, classifies=classifies),
             tolerance=TOLERANCES[dtype] if tolerance is None else tolerance,
-            sizes=tuple(
-                check_size(as_defined, run, given, rounds=rounds, classes=classifies)
-                for given in (
-                    images_for(case, in_chans, images)
-                    for case in cases(wanted, batch, AXES[dynamic].values())
-                )
-            ),
+            sizes=check_sizes(as_defined, run, inputs, rounds=rounds, classes=classifies),
             images=check_images(as_defined, run, batches, labels, classes=classifies)
             if batches
             else None,
@@ -130,7 +127,7 @@ def export(
 
 
 def _check(target: Target, path: Path, *, dtype: str, dynamic: str, batch: int) -> None:
-    """Raises `ExportError` for what the target has not."""
+    """Raises `ExportError` for what the target has not, and `MissingPackageError`."""
     if dynamic not in AXES:
         raise ExportError(f"dynamic {dynamic[:80]!r}: should be one of {', '.join(AXES)}")
     if AXES[dynamic] and not target.dynamic:
@@ -142,12 +139,7 @@ def _check(target: Target, path: Path, *, dtype: str, dynamic: str, batch: int) 
         raise ExportError(f"batch {batch!r}: should be an integer from 1")
     if path.suffix != target.suffix or path.is_dir():
         raise ExportError(f"{path}: should be a file that ends in {target.suffix}")
-    if missing := target.missing(dtype):
-        verb = "is" if len(missing) == 1 else "are"
-        raise ExportError(
-            f"{target.name}: {' and '.join(missing)} {verb} not installed: "
-            f"pip install {target.extra or ' '.join(missing)}"
-        )
+    target.require(dtype)
 
 
 def _batches(images: Tensor | None, shape: tuple[int, ...], dtype: str) -> tuple[Tensor, ...]:
@@ -180,9 +172,7 @@ def _names(model: Backbone, *, features: bool) -> list[str]:
 
 
 def _measure(dtype: str, *, classifies: bool) -> Measure:
-    if dtype == "float32":
-        return "difference"
-    return "other classes" if dtype == "int8" and classifies else "relative error"
+    return "other classes" if dtype == "int8" and classifies else "relative difference"
 
 
 def _runner(network: Exported) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+
+from hierarch.needs import require
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 """Runs a file's network on images (B, C, H, W) in float32, and returns its outputs."""
@@ -44,7 +45,7 @@ class Target:
     packages: tuple[str, ...]
     """All packages that writing and running need, apart from torch."""
     extra: str = ""
-    """What `pip install` is told; by default the names of what is missing."""
+    """The extra of hierarch-vision that has them."""
     dtypes: Mapping[str, tuple[str, ...]]
     """What files may compute in, each with the packages that only this needs."""
     casts: Collection[str] = ()
@@ -62,14 +63,6 @@ class Target:
         found: torch.dtype = getattr(torch, dtype if dtype in self.casts else "float32")
         return found
 
-    def missing(self, dtype: str = "float32") -> list[str]:
-        """The packages that are needed and not installed."""
-        needed = dict.fromkeys((*self.packages, *self.dtypes.get(dtype, ())))
-        return [package for package in needed if not _is_installed(package)]
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # None or a bare module in sys.modules
-        return False
+    def require(self, dtype: str) -> None:
+        """Raise `MissingPackageError` for the first package that is needed and not installed."""
+        require(*self.packages, *self.dtypes[dtype], extra=self.extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,14 +13,13 @@ from hierarch.report.formats import Block, Line, Paragraph, Table, Title, draw
 from hierarch.report.tables import Row, shown_size
 from hierarch.spec.grid import Pair
 
-Measure = Literal["difference", "relative error", "other classes"]
-"""What is held against the tolerance: see `Agreement`."""
+Measure = Literal["relative difference", "other classes"]
+"""What is held against the tolerance."""
 LEGEND: dict[Measure, str] = {
-    "difference": "the largest difference of two numbers, over the largest number",
-    "relative error": "the norm of the difference, over that of torch's outputs",
+    "relative difference": "the largest difference of two numbers, over the largest number of "
+    "torch's; of several outputs, the worst",
     "other classes": "the share of the images that get another class than from torch",
 }
-TINY = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +29,22 @@ class Agreement:
     images: int
     difference: float
     """The largest difference of two numbers."""
-    largest: float
-    """The largest of torch's numbers."""
     relative: float
-    """The norm of the difference over that of torch's outputs; of several outputs, the worst."""
+    """The same over the largest of torch's numbers; of several outputs, the worst."""
     same_class: int | None
     """Images with the same likeliest class; None without a classifier."""
 
     def error(self, measure: Measure) -> float:
-        if measure == "difference":
-            return self.difference / max(self.largest, TINY)
-        if measure == "relative error" or self.same_class is None:
+        """What is held against the tolerance."""
+        if measure == "relative difference" or self.same_class is None:
             return self.relative
         return 1 - self.same_class / self.images
 
     def to_data(self) -> dict[str, Any]:
         return {
             "images": self.images,
-            "difference": self.difference,
-            "relative_error": self.relative,
+            "difference": _finite(self.difference),
+            "relative_difference": _finite(self.relative),
             "same_class": self.same_class,
         }
 
@@ -55,7 +52,7 @@ class Agreement:
         same = "-" if self.same_class is None else f"{self.same_class}/{self.images}"
         return {
             "difference": f"{self.difference:.1e}",
-            "relative error": f"{self.relative:.1e}",
+            "relative": f"{self.relative:.1e}",
             "same class": same,
         }
 
@@ -138,7 +135,7 @@ class ExportReport:
         sizes = [] if self.dtype == "int8" else [check.agreement for check in self.sizes]
         agreements = [*sizes, *([self.images.agreement] if self.images else [])]
         errors = [agreement.error(self.measure) for agreement in agreements]
-        return next((error for error in errors if error != error), max(errors))
+        return max(errors, key=lambda error: (math.isnan(error), error))
 
     @property
     def holds(self) -> bool:
@@ -164,7 +161,7 @@ class ExportReport:
             "weight_bytes": self.weight_bytes,
             "measure": self.measure,
             "tolerance": self.tolerance,
-            "error": self.error,
+            "error": _finite(self.error),
             "holds": self.holds,
             "sizes": [check.to_data() for check in self.sizes],
             "images": self.images and self.images.to_data(),
@@ -174,8 +171,9 @@ class ExportReport:
         """Flat records for CSV, one per size."""
         about = {"name": self.name, "target": self.target, "dtype": self.dtype}
         return [
-            about | {"height": data["size"][0], "width": data["size"][1], **data} | {"size": None}
-            for data in (check.to_data() for check in self.sizes)
+            about | {"height": check.size[0], "width": check.size[1], **data}
+            for check in self.sizes
+            for data in [{k: v for k, v in check.to_data().items() if k != "size"}]
         ]
 
     def blocks(self) -> list[Block]:
@@ -192,7 +190,7 @@ class ExportReport:
         ]
 
     def _sizes(self) -> str:
-        return f", any {' and '.join(self.dynamic)}" if self.dynamic else ""
+        return f", any {', '.join(self.dynamic)}" if self.dynamic else ""
 
     def _row(self, check: SizeCheck) -> Row:
         data = check.to_data()
@@ -211,3 +209,8 @@ class ExportReport:
 
     def __rich__(self) -> RenderableType:
         return draw(self.blocks())
+
+
+def _finite(number: float) -> float | None:
+    """The number, or None for what JSON has no word for."""
+    return number if math.isfinite(number) else None

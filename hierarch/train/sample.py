@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hierarch.errors import DataError
+from hierarch.needs import require
 from hierarch.spec.grid import Pair
-from hierarch.train.needs import require
 from hierarch.train.recipe import Recipe
 from hierarch.train.sources import open_data
 

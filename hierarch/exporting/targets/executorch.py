@@ -41,6 +41,7 @@ TARGET = Target(
     runtime="executorch",
     suffix=".pte",
     packages=("executorch",),
+    extra="executorch",
     dtypes={"float32": ()},
     dynamic=False,
     write=write,
