@@ -6,6 +6,7 @@
     other  = hierarch.swap(spec, "window_mlp", match="macs")
     table  = hierarch.compare([spec, other])
     timed  = hierarch.benchmark([spec], vs=["torchvision:swin_t"])
+    file   = hierarch.export(model, "swin_tiny.onnx")
 
 Names are imported when they are first used, so that `import hierarch` does not import torch.
 """
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from hierarch.complexity import measure_peer as measure_peer
     from hierarch.errors import BenchError as BenchError
     from hierarch.errors import CountError as CountError
+    from hierarch.errors import ExportError as ExportError
     from hierarch.errors import HierarchError as HierarchError
     from hierarch.errors import SpecError as SpecError
     from hierarch.errors import WeightsError as WeightsError
+    from hierarch.exporting.export import export as export
     from hierarch.report import BenchReport as BenchReport
     from hierarch.report import Report as Report
     from hierarch.spec.backbone import BackboneSpec as BackboneSpec
@@ -57,6 +60,7 @@ _HOME = {
     "BenchError": "hierarch.errors",
     "BenchReport": "hierarch.report",
     "CountError": "hierarch.errors",
+    "ExportError": "hierarch.errors",
     "HierarchError": "hierarch.errors",
     "MixerSpec": "hierarch.spec.parts",
     "Recipe": "hierarch.train.recipe",
@@ -71,6 +75,7 @@ _HOME = {
     "dump": "hierarch.spec.load",
     "load": "hierarch.spec.load",
     "convert_weights": "hierarch.weights.convert",
+    "export": "hierarch.exporting.export",
     "export_weights": "hierarch.weights.export",
     "from_checkpoint": "hierarch.weights.infer",
     "from_timm": "hierarch.weights.from_timm",

@@ -15,12 +15,18 @@ from hierarch.spec.load import load, override
 if TYPE_CHECKING or find_spec("hierarch.engine"):
     from hierarch.engine import disabled as engine_disabled
     from hierarch.engine.backbone import Backbone
+
+    unpack_weights = Backbone.unpack_weights
 else:
     from contextlib import nullcontext as engine_disabled
 
     from hierarch.nn.backbone import Backbone
 
-__all__ = ["Backbone", "build", "engine_disabled"]
+    def unpack_weights(model: Backbone) -> Backbone:
+        return model
+
+
+__all__ = ["Backbone", "build", "engine_disabled", "unpack_weights"]
 
 
 def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides: Any) -> Backbone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class HierarchError(ValueError):
@@ -73,3 +74,14 @@ class TrainError(HierarchError):
 
 class MissingPackageError(HierarchError, ImportError):
     """An optional package that is not installed."""
+
+
+class ExportError(HierarchError):
+    """A network that cannot be exported, or that computes something else in its runtime.
+
+    `report` is the comparison, where it came to one.
+    """
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report

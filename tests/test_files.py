@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hierarch.files import write_text
+from hierarch.files import write_text, writing_with_others
 
 
 @pytest.fixture
@@ -121,3 +121,43 @@ def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "missing" / "new.yaml", "new")
     assert os.listdir(tmp_path) == []
+
+
+def written_with_others(path, text):
+    with writing_with_others(path) as temporary:
+        temporary.with_suffix(".bin").write_text(f"{text[:5]} too")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def test_a_file_and_its_others_are_written_together(tmp_path):
+    for text in ("old", "new"):
+        written_with_others(tmp_path / "a.xml", text)
+        assert (tmp_path / "a.xml").read_text() == text
+        assert (tmp_path / "a.bin").read_text() == f"{text} too"
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.xml"]
+    assert mode(tmp_path / "a.bin") == mode(tmp_path / "a.xml")
+
+
+def test_a_failed_write_of_several_leaves_what_was_there(tmp_path):
+    written_with_others(tmp_path / "a.xml", "old")
+    with pytest.raises(UnicodeEncodeError):
+        written_with_others(tmp_path / "a.xml", "half of it \ud800")
+    assert (tmp_path / "a.bin").read_text() == "old too"
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.xml"]
+
+
+def test_a_file_is_never_beside_others_than_its_own(tmp_path, monkeypatch):
+    written_with_others(tmp_path / "a.xml", "old")
+    moved = []
+
+    def move(source, target):
+        moved.append(target.name)
+        if len(moved) > 1:
+            raise OSError(28, "No space left on device")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "replace", move)
+    with pytest.raises(OSError, match="No space left"):
+        written_with_others(tmp_path / "a.xml", "new")
+    assert moved == ["a.bin", "a.xml"]
+    assert os.listdir(tmp_path) == ["a.bin"]

@@ -1,4 +1,6 @@
-"""Traces and ONNX files, run by the real onnxruntime, at the size of the example and at others."""
+"""Traces and ONNX files, run by the real onnxruntime, at the size of the example and at others.
+
+The presets are exported by the new exporter in test_export_command."""
 
 from __future__ import annotations
 
@@ -62,10 +64,10 @@ def with_all_mixers():
     return built(cycle, stages=[{"dim": 8, "depth": len(cycle)}], **HEAD)
 
 
-def preset(name, stages=None):
-    """A preset with two blocks in its first stage, and one in each other, up to so many stages."""
+def preset(name):
+    """A preset with two blocks in its first stage, and one in each other."""
     spec = hierarch.load(name)
-    first, *others = (stage.to_data() for stage in spec.stages[:stages])
+    first, *others = (stage.to_data() for stage in spec.stages)
     depths = [first | {"depth": 2}, *(stage | {"depth": 1} for stage in others)]
     return perturb(hierarch.build(spec.to_data() | {"stages": depths}), std=0.02)
 
@@ -198,25 +200,3 @@ def test_the_old_exporter_writes_presets(tmp_path, name):
     model, native = preset(name), (1, 3, PRESETS[name], PRESETS[name])
     run = old_export(model, tmp_path / "model.onnx", native)
     assert_same_outputs(run, model, [native, (2, 3, 97, 260)])
-
-
-STAGES_OF = {
-    "swin_tiny": 1,
-    "swin_v2_tiny_window8_256": 1,
-    "swin_mixer_tiny_d24": 1,
-    "convnext_tiny": 2,
-    "caformer_s18": 3,
-    "poolformer_s12": 2,
-    "vit_tiny_patch16": 1,
-}
-"""How many the new exporter is given, which takes seconds a block. CAFormer's third stage is its
-first of attention; those before are ConvFormer's. Windows after a merging are exported above."""
-
-
-@newer_compiler
-@pytest.mark.filterwarnings("ignore")  # of the exporter's own
-@pytest.mark.parametrize("name", STAGES_OF)
-def test_the_new_exporter_writes_presets(tmp_path, name):
-    model, native = preset(name, STAGES_OF[name]), (2, 3, PRESETS[name], PRESETS[name])
-    run = new_export(model, tmp_path / "model.onnx", example=native)
-    assert_same_outputs(run, model, [native, (1, 3, 97, 260)])

@@ -22,6 +22,8 @@ from hierarch.building import build as build_spec
 from hierarch.complexity import count, measure, measure_peer
 from hierarch.complexity.peers import LIBRARIES, find_peer, first_line
 from hierarch.errors import BenchError, PeerError
+from hierarch.exporting.registry import get_target
+from hierarch.needs import require
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Pair
@@ -81,9 +83,9 @@ def spec_contender(spec: BackboneSpec) -> Contender:
 def peer_contender(name: str) -> Contender:
     """The contender of this name. Raises `PeerError` if there is none."""
     library, _, inner = name.partition(":")
-    if library in runtimes.NEEDS:
-        runtimes.check_installed(name, library)
-        if inner.partition(":")[0] in runtimes.NEEDS:
+    if library in runtimes.TARGETS:
+        require(*get_target(runtimes.TARGETS[library]).packages, extra="bench")
+        if inner.partition(":")[0] in runtimes.TARGETS:
             raise PeerError(f"{name[:80]!r}: a runtime runs a network, not another runtime")
         network = peer_contender(inner)
         origin = {"peer": name}
@@ -94,7 +96,7 @@ def peer_contender(name: str) -> Contender:
     if library not in LIBRARIES:
         raise PeerError(
             f"{name[:80]!r}: a peer is written library:model, such as timm:resnet50; known "
-            f"libraries: {', '.join([*LIBRARIES, *runtimes.NEEDS])}; or FILE.py:FUNCTION"
+            f"libraries: {', '.join([*LIBRARIES, *runtimes.TARGETS])}; or FILE.py:FUNCTION"
         )
     peer = find_peer(name)
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from hierarch.bench.settings import Setting
-from hierarch.bench.timing import ratio
 from hierarch.nn import functional
+from hierarch.timing import ratio
 
 GEMM_LIKE = frozenset(
     (

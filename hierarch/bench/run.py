@@ -16,11 +16,11 @@ from hierarch.bench.gemm import gemm_macs, multiplications, share
 from hierarch.bench.machine import processor, threads_of_torch
 from hierarch.bench.memory import Peak, peak
 from hierarch.bench.settings import Setting, settings, whole
-from hierarch.bench.timing import WARMUP, interleaved, ratio
 from hierarch.errors import BenchError, CountError
 from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
 from hierarch.spec.grid import Pair
 from hierarch.spec.load import Source, load
+from hierarch.timing import WARMUP, interleaved, ratio
 
 GEMM_SIDE = 2048
 ROUNDS = 10

@@ -14,6 +14,7 @@ from hierarch.cli.common import version
 from hierarch.cli.compare import compare
 from hierarch.cli.convert import convert
 from hierarch.cli.evaluate import evaluate, predict
+from hierarch.cli.export import export
 from hierarch.cli.flops import flops
 from hierarch.cli.inspect import mixers, schema, show, validate
 from hierarch.cli.swap import swap
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(flops, compare, bench, show, validate, swap, convert),
+    *(flops, compare, bench, show, validate, swap, convert, export),
     *(train, evaluate, predict, ablate, mixers, schema),
 ):
     app.command()(command)

@@ -228,10 +228,7 @@ def _flip(probability: float) -> Step:
 
 def _normed(recipe: Recipe, in_chans: int) -> Callable[[Any], Tensor]:
     """Bytes -> (C, H, W) of float32: from 0 to 1, then less the mean, over the deviation."""
-    mean, std = list(recipe.mean), list(recipe.std)
-    if len(mean) != in_chans:  # gray images of a recipe for color, or one value for all
-        mean, std = [sum(mean) / len(mean)] * in_chans, [sum(std) / len(std)] * in_chans
-    means, stds = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
+    means, stds = (np.array(values, np.float32)[:, None, None] for values in recipe.norm(in_chans))
 
     def norm(image: Any) -> Tensor:
         values = np.asarray(image, np.float32)

@@ -183,7 +183,7 @@ def predict(
     fabric = machine.fabric(network.recipe.precision, ".", trains=False)
     spec = network.model.spec
     assert spec.head is not None
-    files = _files(images)
+    files = image_files(images)
     transform = evaluation(network.recipe, network.size, spec.stem.in_chans)
     model = fabric.to_device(network.model)
     if network.recipe.precision == "float64":
@@ -193,7 +193,7 @@ def predict(
     found = []
     for at in range(0, len(files), batch_size):
         part = files[at : at + batch_size]
-        batch = torch.stack([transform(_read(file, spec.stem.in_chans)) for file in part])
+        batch = torch.stack([transform(read_image(file, spec.stem.in_chans)) for file in part])
         with torch.inference_mode(), fabric.autocast():
             shares = model(batch.to(fabric.device, dtype)).double().softmax(-1)
         values, indices = shares.topk(min(top, len(names)))
@@ -203,7 +203,8 @@ def predict(
     return Predictions(tuple(found))
 
 
-def _read(path: Path, in_chans: int) -> Any:
+def read_image(path: Path, in_chans: int) -> Any:
+    """The image of a file, in gray or in color. Raises `DataError`."""
     from PIL import Image
 
     from hierarch.train.images import UNREADABLE, with_channels
@@ -218,7 +219,8 @@ def _read(path: Path, in_chans: int) -> Any:
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 
-def _files(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def image_files(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Image files, where a folder stands for those in it. Raises `DataError` for one without."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     found: list[Path] = []

@@ -190,6 +190,14 @@ class Recipe(Spec):
             raise fault("Recipe", (("std",), f"{message} channel, or one", ...))
         return self
 
+    def norm(self, in_chans: int) -> tuple[list[float], list[float]]:
+        """Mean and deviation of each channel of images with so many; for gray images of a recipe
+        for color, and for one value that serves all, the average."""
+        mean, std = list(self.mean), list(self.std)
+        if len(mean) != in_chans:
+            mean, std = [sum(mean) / len(mean)] * in_chans, [sum(std) / len(std)] * in_chans
+        return mean, std
+
 
 Source = Recipe | str | os.PathLike[str] | Mapping[str, Any]
 

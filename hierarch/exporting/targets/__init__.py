@@ -1,0 +1,1 @@
+"""The kinds of files that networks are exported to, one module each."""
