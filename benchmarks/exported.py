@@ -65,7 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{processor()}; {options.threads} threads, {options.size}², {options.rounds} rounds\n")
     print(
-        "| runtime | batch | network | ms | hierarch's time over it |\n| --- | --: | --- | --: | --: |"
+        "| runtime | batch | network | ms | hierarch's time over it |\n"
+        "| --- | --: | --- | --: | --: |"
     )
     graphs = {}
     for batch in map(int, options.batch.split(",")):

@@ -50,8 +50,8 @@ ONLY = {
     "hierarch.engine": {"hierarch.building", "hierarch.engine", "hierarch.bench.explaining"},
     "fvcore": {"hierarch.complexity.counter"},
     "lightning": {"hierarch.train"},
-    "onnxruntime": {"hierarch.bench.runtimes"},
-    "openvino": {"hierarch.bench.runtimes"},
+    "onnxruntime": {"hierarch.exporting.targets"},
+    "openvino": {"hierarch.exporting.targets"},
 }
 """Modules that may only be imported from few places, finer than the map."""
 NEVER = {"hierarch.train.recipe": {"torch", "torchvision", "lightning", "hierarch.building"}}
