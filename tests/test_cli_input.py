@@ -89,8 +89,9 @@ def test_a_mistyped_command_line_is_a_usage_message(run, args):
     assert err.startswith("Usage: ")
 
 
-NEED_IMAGES = {"train", "evaluate", "predict", "ablate"}
-"""Commands whose example is only parsed here: the tests of training and of grids run them."""
+PARSED = {"train", "evaluate", "predict", "ablate", "export"}
+"""Commands whose example is only parsed here, since it needs images or the weights of a whole Swin-T:
+the tests of training, of grids and of exporting run them."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,7 +106,7 @@ def test_every_command_has_help_with_an_example_that_runs(run, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     words = shlex.split(example.split(">")[0])
     args = [path for word in words for path in (sorted(glob.glob(word)) or [word])]
-    if command in NEED_IMAGES:
+    if command in PARSED:
         options = typer.main.get_command(app).commands[command].make_context(command, args[1:])
         assert options.params
         return
