@@ -90,8 +90,8 @@ def test_a_mistyped_command_line_is_a_usage_message(run, args):
 
 
 PARSED = {"train", "evaluate", "predict", "ablate", "export"}
-"""Commands whose example is only parsed here, since it needs images or the weights of a whole Swin-T:
-the tests of training, of grids and of exporting run them."""
+"""Commands whose example is only parsed here, since it needs images, or the weights of Swin-T: the
+tests of training, of grids and of exporting run them."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
