@@ -8,8 +8,8 @@ from typing import Any
 import hierarch
 from hierarch.ablation import grid
 from hierarch.spec import registry
-from hierarch.spec.backbone import AbsolutePositionSpec
 from hierarch.spec.base import Spec
+from hierarch.spec.extra_tokens import ExtraTokensSpec
 from hierarch.spec.fields import FieldInfo, describe, either, yaml
 from hierarch.spec.head import HeadSpec
 from hierarch.train import recipe
@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTA
 DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS / name for name in ("spec.md", "training.md", "experiments.md")]
 SCHEMAS = {
-    (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, AbsolutePositionSpec): hierarch.schema,
+    (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, ExtraTokensSpec): hierarch.schema,
     (
         recipe.Recipe,
         recipe.OptimizerRecipe,

@@ -2,8 +2,8 @@
 
 python docs/figures.py              write what is stale of published.md, comparison.md and the
                                     table of families.md (which need timm and torchvision),
-                                    images/flops.svg, and the tables of spec.md, training.md and
-                                    experiments.md
+                                    images/flops.svg, the tables of spec.md, training.md and
+                                    experiments.md, and what the explainer has of the library
 python docs/figures.py --check      exit with status 1 if one of them is stale
 python docs/figures.py --console    also write the outputs of the commands in README and docs
 """
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import comparison
+import explainer_tables
 import families
 import fences
 import fields
@@ -26,7 +27,7 @@ import hierarch
 
 DOCS = Path(__file__).resolve().parent
 PICTURED = "hierarch flops swin_tiny ablations/swin_tiny_global_attention --sizes 224,448,896"
-WIDTH = 118
+WIDTH = 104
 
 INTRODUCTION = """\
 # Published, counted, claimed
@@ -82,7 +83,8 @@ def picture() -> str:
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text(f"$ {PICTURED}", style="bold"))
     console.print(Text.from_ansi(printed.rstrip()))
-    return console.export_svg(title="hierarch flops", unique_id="flops")
+    drawing = console.export_svg(title="hierarch flops", unique_id="flops")
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL)  # fonts of another site
 
 
 def words(text: str) -> list[str]:
@@ -107,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         comparison.PAGE: comparison.page(),
         families.PAGE: families.filled(families.PAGE.read_text("utf-8")),
         DOCS / "images" / "flops.svg": picture(),
+        explainer_tables.SCRIPT: explainer_tables.text(),
         **{page: fields.filled(page.read_text("utf-8")) for page in fields.PAGES},
     }
     out_of_date = stale(made)

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -34,7 +35,19 @@ NAMES: list[tuple[str, str, dict[str, Any]]] = [
     (r"identityformer_(\w+)", r"poolformerv2_\1", {"token_mixers": nn.Identity}),
     (r"poolformer_v2_(\w+)", r"poolformerv2_\1", {}),
     (r"(poolformer|convformer|caformer)_([sbm]\d+)", r"\1_\2", {}),
+    (r"convnext_v2_(atto|femto|pico|nano)", r"convnextv2_\1", {"conv_mlp": False}),
+    (r"convnext_v2_(\w+)", r"convnextv2_\1", {}),
     (r"convnext_(\w+)", r"convnext_\1", {}),
+    (r"pvt_v2_(b\d)", r"pvt_v2_\1", {}),
+    (r"pvt_v2_b2_linear", "pvt_v2_b2_li", {}),
+    (r"twins_(\w+)", r"twins_\1", {}),
+    (r"inception_next_(\w+)", r"inception_next_\1", {}),
+    (r"davit_(\w+)", r"davit_\1", {}),
+    (r"maxvit_(\w+)", r"maxvit_\1_tf_224", {}),
+    (r"focalnet_(tiny|small|base)_(\w+)", r"focalnet_\1_\2", {}),
+    (r"focalnet_large_(\w+)", r"focalnet_large_\1", {"num_classes": 21_842}),
+    (r"deit_(\w+)_patch16", r"deit_\1_patch16_224", {}),
+    (r"dinov2_(\w+)_patch14_registers", r"vit_\1_patch14_reg4_dinov2", {}),
     (r"vit_(\w+)_patch16", r"vit_\1_patch16_224", _AVERAGED),
     (r"mlp_mixer_base_patch16", "mixer_b16_224", {}),
     (r"resmlp_s(\d+)", r"resmlp_\1_224", {}),
@@ -53,22 +66,22 @@ class Oracle:
     def build(self, **arguments: Any) -> nn.Module:
         """The network, at random; `arguments` are for its constructor, whatever its entry point
         says."""
-        cls = self._network()
+        module = sys.modules[timm.models.model_entrypoint(self.name).__module__]
+        cls = self._network(module)
         changed = {**self.arguments, **arguments}
 
         def constructed(**published: Any) -> nn.Module:
             made: nn.Module = cls(**(published | changed))
             return made
 
-        with patch.object(sys.modules[cls.__module__], cls.__name__, constructed):
+        with patch.object(module, cls.__name__, constructed):
             return timm.create_model(self.name).eval()
 
-    def _network(self) -> type[nn.Module]:
-        module = sys.modules[timm.models.model_entrypoint(self.name).__module__]
+    def _network(self, module: ModuleType) -> type[nn.Module]:
         names = "SwinTransformer", "SwinTransformerV2", "MetaFormer", "ConvNeXt", "MlpMixer"
-        names += ("VisionTransformer",)
-        [cls] = (getattr(module, n) for n in names if n in vars(module))
-        return cls
+        names += ("VisionTransformer" + "Distilled" * ("distilled" in self.name),)
+        names += "PyramidVisionTransformerV2", "Twins", "FocalNet", "DaVit", "MetaNeXt", "MaxxVit"
+        return next(getattr(module, n) for n in names if n in vars(module))
 
 
 def oracle(preset: str) -> Oracle | None:
@@ -89,9 +102,27 @@ def small(preset: str) -> tuple[BackboneSpec, dict[str, Any]]:
         [head_dim] = {mixer.to_data()["head_dim"] for mixer in spec.plan()[0].mixers}
         dims = tuple(head_dim * heads for heads in (1, 2, 4, 8))
         told |= {"embed_dim": head_dim, "num_heads": (1, 2, 4, 8), "depths": depths}
-    elif family in ("metaformer", "convnext"):
+    elif family in ("metaformer", "convnext", "inception"):
         dims = (8, 16, 32, 64)
         told |= {"dims": dims, "depths": depths}
+    elif family == "pvt":
+        dims, heads = (16, 32, 40, 64), (1, 2, 5, 8)
+        told |= {"embed_dims": dims, "num_heads": heads, "depths": depths}
+    elif family == "twins":
+        dims, heads = (32, 64, 96, 128), (1, 2, 3, 4)
+        if "pcpvt" in preset:
+            dims = tuple(2 * dim for dim in dims)
+        told |= {"embed_dims": dims, "num_heads": heads, "depths": depths}
+    elif family == "davit":
+        dims, heads = (32, 64, 96, 128), (1, 2, 3, 4)
+        told |= {"embed_dims": dims, "num_heads": heads, "depths": (1,) * len(dims)}
+    elif family == "maxvit":
+        dims, stem = (32, 64, 96, 128), 16 if spec.stem_dim else 32
+        told |= {"embed_dim": dims, "depths": depths, "stem_width": stem, "head_hidden_size": 128}
+        depths = (5,) * len(dims)  # of two MBConvs a stage, the first is its downsampling
+    elif family == "focalnet":
+        dims = (16, 32, 64, 128)
+        told |= {"embed_dim": 16, "depths": depths}
     elif family == "vit":
         dims = (128,)
         told |= {"embed_dim": 128, "num_heads": 2, "depth": 2}
@@ -105,8 +136,9 @@ def small(preset: str) -> tuple[BackboneSpec, dict[str, Any]]:
         for stage, dim, depth in zip(spec.stages, dims, depths, strict=True)
     ]
     assert spec.head is not None
-    head = spec.head.to_data() | {"num_classes": 10}
-    return hierarch.load(spec.to_data() | {"stages": stages, "head": head}), told
+    changed = {"stages": stages, "head": spec.head.to_data() | {"num_classes": 10}}
+    changed |= {"stem_dim": told["stem_width"]} if spec.stem_dim else {}
+    return hierarch.load(spec.to_data() | changed), told
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import hierarch
 from hierarch.spec.base import Kernel
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.testing import check_mixer
 
 
@@ -26,14 +26,14 @@ class LargeKernelAttentionSpec(hierarch.MixerSpec):
     formula: ClassVar[str] = "((2d-1)² + k²)NC + NC²; k = kernel_size, d = dilation"
     paper: ClassVar[str] = "Guo et al. 2022, arXiv:2202.09741, section 3.1"
 
-    type: Literal["large_kernel_attention"] = "large_kernel_attention"
+    type: Literal["my_large_kernel"] = "my_large_kernel"
     """Large kernel attention, VAN's."""
     kernel_size: Kernel = 7
     """Tokens along a side of the dilated kernel; odd."""
     dilation: Annotated[int, Field(ge=1, le=16, strict=True)] = 3
     """Distance of two neighbors in the dilated kernel."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # two depthwise convolutions, (2d-1)^2·NC and k^2·NC, and a pointwise one, NC^2
         local = 2 * self.dilation - 1
         return tokens(grid) * dim * (local**2 + self.kernel_size**2 + dim)
@@ -61,7 +61,7 @@ class LargeKernelAttention(nn.Module):
 
 
 if __name__ == "__main__":
-    check_mixer("large_kernel_attention")  # raises ConformanceError if the mixer breaks a rule
-    check_mixer({"type": "large_kernel_attention", "kernel_size": 5, "dilation": 2})
-    network = hierarch.swap("swin_tiny", "large_kernel_attention")
+    check_mixer("my_large_kernel")  # raises ConformanceError if the mixer breaks a rule
+    check_mixer({"type": "my_large_kernel", "kernel_size": 5, "dilation": 2})
+    network = hierarch.swap("swin_tiny", "my_large_kernel")
     rich.print(hierarch.measure(network, sizes=[224, 448, 896]))

@@ -17,7 +17,7 @@ from hierarch import engine
 from hierarch.nn.cut import Cut, Runs, shifted_cut
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.base import Side
-from hierarch.spec.grid import Pair, pair, slots, tokens
+from hierarch.spec.grid import Sides, per_axis, slots, tokens
 from hierarch.testing import check_mixer
 
 
@@ -30,17 +30,17 @@ class WindowGatingSpec(hierarch.MixerSpec):
 
     type: Literal["window_gating"] = "window_gating"
     """gMLP's spatial gating unit, in windows."""
-    window_size: Annotated[int | Pair, Side(1, 64)] = 7
+    window_size: Annotated[int | Sides, Side(1, 64)] = 7
     """Tokens along a side of a window, or [height, width]."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return slots(self.tile(), grid) * self._macs_per_slot(dim)
 
-    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
         return (slots(self.tile(), grid) - tokens(grid)) * self._macs_per_slot(dim)
 
-    def tile(self) -> Pair:
-        return pair(self.window_size)
+    def tile(self) -> Sides:
+        return per_axis(self.window_size)
 
     def _macs_per_slot(self, dim: int) -> int:
         # two linear layers, C -> 2C and C -> C; the M^2 positions of a window; a layer norm
@@ -53,7 +53,7 @@ class WindowGatingSpec(hierarch.MixerSpec):
 class WindowGating(WindowMixer):
     """(B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, dim: int, *, window: Pair) -> None:
+    def __init__(self, dim: int, *, window: Sides) -> None:
         super().__init__()
         self.window = window
         self.expand = nn.Linear(dim, 2 * dim)
@@ -68,7 +68,7 @@ class WindowGating(WindowMixer):
         nn.init.trunc_normal_(self.weight, std=1e-3)
         nn.init.ones_(self.bias)
 
-    def cut(self, grid: Pair) -> Cut:
+    def cut(self, grid: Sides) -> Cut:
         return shifted_cut(grid, self.window, (0, 0))
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:

@@ -7,6 +7,7 @@
     table  = hierarch.compare([spec, other])
     timed  = hierarch.benchmark([spec], vs=["torchvision:swin_t"])
     file   = hierarch.export(model, "swin_tiny.onnx")
+    page   = hierarch.write_report([spec, other], "report.html")
 
 Names are imported when they are first used, so that `import hierarch` does not import torch.
 """
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from hierarch.errors import SpecError as SpecError
     from hierarch.errors import WeightsError as WeightsError
     from hierarch.exporting.export import export as export
+    from hierarch.importing.imported import import_config as import_config
+    from hierarch.page.writing import write_report as write_report
     from hierarch.report import BenchReport as BenchReport
     from hierarch.report import Report as Report
     from hierarch.spec.backbone import BackboneSpec as BackboneSpec
@@ -79,6 +82,7 @@ _HOME = {
     "export_weights": "hierarch.weights.export",
     "from_checkpoint": "hierarch.weights.infer",
     "from_timm": "hierarch.weights.from_timm",
+    "import_config": "hierarch.importing.imported",
     "infer": "hierarch.weights.infer",
     "load_recipe": "hierarch.train.recipe",
     "load_weights": "hierarch.weights.load",
@@ -89,6 +93,7 @@ _HOME = {
     "register": "hierarch.spec.registry",
     "schema": "hierarch.spec.schema",
     "swap": "hierarch.swapping",
+    "write_report": "hierarch.page.writing",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

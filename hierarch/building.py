@@ -34,5 +34,10 @@ def build(spec: BackboneSpec | str | PathLike[str] | dict[str, Any], **overrides
 
     Keywords override the spec's top-level fields: `build("swin_tiny", head=None)`. Raises
     `SpecError` for a spec, or an override, that describes no network.
+
+    >>> import torch
+    >>> model = build("swin_tiny", head=None, out_indices=(0, 3))
+    >>> [tuple(m.shape) for m in model(torch.zeros(1, 3, 64, 96))]
+    [(1, 96, 16, 24), (1, 768, 2, 3)]
     """
     return Backbone(override(load(spec), overrides))

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from hierarch.complexity import measure
 from hierarch.errors import SpecError
-from hierarch.report import Compared, Comparison
+from hierarch.report import Compared, Comparison, Report
+from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.difference import difference
-from hierarch.spec.grid import MAX_SIDE, Pair, checked_size, pair
+from hierarch.spec.grid import MAX_SIDE, Sides, checked_size
 from hierarch.spec.load import Source, load
 
 
@@ -38,7 +39,12 @@ def compare(
     loaded = [load(source) for source in specs]
     if len(loaded) < 2:
         raise SpecError(f"{len(loaded)} specs: give two or more, the first to compare with")
-    wanted = _default_sizes(loaded[0].input_size) if sizes is None else map(checked_size, sizes)
+    axes = loaded[0].axes
+    wanted = (
+        _default_sizes(loaded[0].size)
+        if sizes is None
+        else [checked_size(size, axes=axes) for size in sizes]
+    )
     checked = list(dict.fromkeys(wanted))
     if not checked:
         raise SpecError("no image size to compare at")
@@ -47,14 +53,7 @@ def compare(
         reports.append(measure(spec, checked))
         if advance:
             advance(len(reports), len(loaded))
-    names = Counter(spec.name for spec in loaded)
-    networks = [
-        Compared(
-            report=replace(report, name=f"{spec.name} #{i}") if names[spec.name] > 1 else report,
-            difference=difference(loaded[0], spec),
-        )
-        for i, (report, spec) in enumerate(zip(reports, loaded, strict=True), 1)
-    ]
+    networks = side_by_side(loaded, reports)
     if not bench:
         return Comparison(networks=tuple(networks))
     from hierarch.bench import benchmark
@@ -67,6 +66,18 @@ def compare(
     return Comparison(networks=tuple(networks), bench=timed)
 
 
-def _default_sizes(input_size: int | Pair) -> list[Pair]:
-    h, w = pair(input_size)
-    return [(h * n, w * n) for n in (1, 2) if max(h, w) * n <= MAX_SIDE]
+def side_by_side(specs: Sequence[BackboneSpec], reports: Sequence[Report]) -> list[Compared]:
+    """Each spec's report, measured at the same sizes, and how the spec differs from the first. Of
+    specs that share a name, each gets a number."""
+    names = Counter(spec.name for spec in specs)
+    return [
+        Compared(
+            report=replace(report, name=f"{spec.name} #{i}") if names[spec.name] > 1 else report,
+            difference=difference(specs[0], spec),
+        )
+        for i, (report, spec) in enumerate(zip(reports, specs, strict=True), 1)
+    ]
+
+
+def _default_sizes(size: Sides) -> list[Sides]:
+    return [tuple(n * side for side in size) for n in (1, 2) if max(size) * n <= MAX_SIDE]

@@ -1,7 +1,8 @@
 """The conformance kit: checks for mixers, built-in or of other packages.
 
-from hierarch.testing import check_mixer
+from hierarch.testing import check_channel_mixer, check_mixer
 check_mixer({"type": "my_mixer", "head_dim": 8})
+check_channel_mixer("my_channel_mixer")
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +20,30 @@ from hierarch.building import build, engine_disabled
 from hierarch.complexity.counter import count
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.load import dump, loads, validate
-from hierarch.spec.parts import MixerSpec, built_params
+from hierarch.spec.parts import ChannelMixerSpec, MixerSpec, built_params
+from hierarch.spec.plan import BlockPlan
 from hierarch.spec.reader import Document
 
 
 class ConformanceError(AssertionError):
-    """A mixer that fails a check; the message has the mixer, the check and the values."""
+    """A mixer that fails a check; the message has the mixer, the check and the values.
+
+    >>> from typing import Literal
+    >>> from hierarch import register
+    >>> from hierarch.mixers.pooling import PoolingSpec
+    >>> @register
+    ... class Dear(PoolingSpec):
+    ...     type: Literal["dear"] = "dear"
+    ...
+    ...     def macs(self, *, dim, grid):
+    ...         return 7
+    >>> check_mixer("dear")
+    Traceback (most recent call last):
+    ...
+    hierarch.testing.ConformanceError: dear: claims 7 MACs on a grid of (1, 1), and fvcore counts 0
+    """
 
 
 def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> None:
@@ -38,11 +56,62 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
     windows, its cut has each token once, and its windows are independent. A block with it gives the
     same output and gradients with the engine and without it. Raises `ConformanceError` at the first
     check that fails, and `SpecError` if `spec` is no mixer.
+
+    >>> check_mixer("pooling")
+    >>> check_mixer({"type": "window_mlp", "head_dim": 8, "window_size": 4})
     """
     network = validate(
         Document({"stages": [{"dim": dim, "depth": 1, "mixer": spec}], "name": "conformance"})
     )
-    mixer = network.plan()[0].mixers[0]
+    _run(network.plan()[0].mixers[0], network)
+
+
+def check_channel_mixer(
+    spec: ChannelMixerSpec | Mapping[str, Any] | str, *, dim: int = 32, mlp_ratio: float = 3
+) -> None:
+    """Run those checks of `check_mixer` that are not about windows, on a channel mixer, at one
+    width. Raises `ConformanceError` at the first check that fails, and `SpecError` if `spec` is no
+    channel mixer.
+
+    >>> check_channel_mixer("mlp")
+    """
+    stage = {"dim": dim, "depth": 1, "mixer": "identity", "channel_mixer": spec}
+    network = validate(Document({"stages": [stage], "mlp_ratio": mlp_ratio, "name": "conformance"}))
+    block = network.plan()[0].blocks[0]
+    _run(_InABlock(block.channel_mixer, block), network)
+
+
+@dataclass(frozen=True)
+class _InABlock:
+    """A channel mixer in a block, which can be asked what a token mixer is asked."""
+
+    part: ChannelMixerSpec
+    block: BlockPlan
+
+    @property
+    def type(self) -> str:
+        return self.part.type
+
+    def tile(self) -> Sides:
+        return (1, 1)
+
+    def macs(self, *, dim: int, grid: Sides) -> int:
+        return self.part.macs(self.block, grid=grid)
+
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
+        return 0
+
+    def params(self, *, dim: int) -> int:
+        return self.part.params(self.block)
+
+    def build(self, dim: int) -> nn.Module:
+        return self.part.build(self.block) or nn.Identity()
+
+
+Mixer = MixerSpec | _InABlock
+
+
+def _run(mixer: Mixer, network: BackboneSpec) -> None:
     for check in CHECKS:
         torch.manual_seed(0)
         try:
@@ -54,13 +123,13 @@ def check_mixer(spec: MixerSpec | Mapping[str, Any] | str, *, dim: int = 32) -> 
             raise ConformanceError(f"{mixer.type}: {what}") from error
 
 
-def _grids(mixer: MixerSpec) -> list[Pair]:
+def _grids(mixer: Mixer) -> list[Sides]:
     """Grids of whole windows, of less and of more, odd and oblong ones, and a single token."""
     h, w = mixer.tile()
     return [(1, 1), (5, 9), (h, w), (2 * h, 3 * w), (2 * h + 1, 3 * w - 1), (h + 1, 2), (7, 20)]
 
 
-def _built(mixer: MixerSpec, network: BackboneSpec) -> nn.Module:
+def _built(mixer: Mixer, network: BackboneSpec) -> nn.Module:
     """The module in eval mode and float64, with noise on every parameter."""
     module = mixer.build(network.stages[0].dim).double().eval()
     with torch.no_grad():
@@ -69,11 +138,11 @@ def _built(mixer: MixerSpec, network: BackboneSpec) -> nn.Module:
     return module
 
 
-def _input(network: BackboneSpec, grid: Pair, *, batch: int = 2) -> Tensor:
+def _input(network: BackboneSpec, grid: Sides, *, batch: int = 2) -> Tensor:
     return torch.randn(batch, *grid, network.stages[0].dim, dtype=torch.float64)
 
 
-def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
+def keeps_shape(mixer: Mixer, network: BackboneSpec) -> None:
     """(B, H, W, C) -> (B, H, W, C), in training and in eval mode."""
     for training in (True, False):
         module = _built(mixer, network).train(training)
@@ -84,7 +153,7 @@ def keeps_shape(mixer: MixerSpec, network: BackboneSpec) -> None:
                 raise ConformanceError(f"turns {tuple(x.shape)} into {tuple(shape)}")
 
 
-def claim_equals_count(mixer: MixerSpec, network: BackboneSpec) -> None:
+def claim_equals_count(mixer: Mixer, network: BackboneSpec) -> None:
     """`macs` equals fvcore's count on every grid, and `params` the number of parameters."""
     dim = network.stages[0].dim
     with torch.device("meta"):
@@ -115,7 +184,7 @@ class _ChannelsFirst(nn.Module):
         return self.mixer(x.permute(0, 2, 3, 1))
 
 
-def every_parameter_learns(mixer: MixerSpec, network: BackboneSpec) -> None:
+def every_parameter_learns(mixer: Mixer, network: BackboneSpec) -> None:
     """Each parameter gets a finite, nonzero gradient."""
     module = _built(mixer, network)
     h, w = mixer.tile()
@@ -127,7 +196,7 @@ def every_parameter_learns(mixer: MixerSpec, network: BackboneSpec) -> None:
             raise ConformanceError(f"its parameter {name} gets no gradient")
 
 
-def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
+def is_deterministic(mixer: Mixer, network: BackboneSpec) -> None:
     """In eval mode the same input gives the same output."""
     module = _built(mixer, network)
     x = _input(network, (9, 11))
@@ -136,7 +205,7 @@ def is_deterministic(mixer: MixerSpec, network: BackboneSpec) -> None:
             raise ConformanceError("gives two outputs for one input in eval mode")
 
 
-def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
+def images_do_not_mix(mixer: Mixer, network: BackboneSpec) -> None:
     """In eval mode, an image's output does not depend on the other images of the batch."""
     module = _built(mixer, network)
     for grid in _grids(mixer):
@@ -150,7 +219,7 @@ def images_do_not_mix(mixer: MixerSpec, network: BackboneSpec) -> None:
                 raise ConformanceError(f"image 1 of a batch changes image {image}, on {grid}")
 
 
-def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
+def runs_in_other_types(mixer: Mixer, network: BackboneSpec) -> None:
     """bfloat16 and float64 inputs give outputs of their type, which agree roughly."""
     module = _built(mixer, network)
     x = _input(network, (9, 11))
@@ -163,13 +232,13 @@ def runs_in_other_types(mixer: MixerSpec, network: BackboneSpec) -> None:
         raise ConformanceError("gives something else in bfloat16 than in float64")
 
 
-def spec_survives_yaml(mixer: MixerSpec, network: BackboneSpec) -> None:
+def spec_survives_yaml(mixer: Mixer, network: BackboneSpec) -> None:
     """`loads` of `dump` gives an equal spec."""
     if loads(dump(network)) != network:
         raise ConformanceError("its spec does not read back from YAML as it was written")
 
 
-def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> None:
+def weights_survive_a_state_dict(mixer: Mixer, network: BackboneSpec) -> None:
     """Two modules with the same state dict give the same output."""
     first, second = _built(mixer, network), _built(mixer, network)
     second.load_state_dict(first.state_dict())
@@ -179,7 +248,7 @@ def weights_survive_a_state_dict(mixer: MixerSpec, network: BackboneSpec) -> Non
             raise ConformanceError("two modules with one state dict differ")
 
 
-def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
+def cut_holds_each_token_once(mixer: Mixer, network: BackboneSpec) -> None:
     """Each token of a grid has its own slot, and the runs of kinds add up to all windows."""
     module = _built(mixer, network)
     if not isinstance(module, WindowMixer):
@@ -204,7 +273,7 @@ def cut_holds_each_token_once(mixer: MixerSpec, network: BackboneSpec) -> None:
             )
 
 
-def windows_are_independent(mixer: MixerSpec, network: BackboneSpec) -> None:
+def windows_are_independent(mixer: Mixer, network: BackboneSpec) -> None:
     """A window's output does not depend on which other windows are mixed with it."""
     module = _built(mixer, network)
     if not isinstance(module, WindowMixer):
@@ -222,7 +291,7 @@ def windows_are_independent(mixer: MixerSpec, network: BackboneSpec) -> None:
                 )
 
 
-def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
+def runs_alike_in_a_block(mixer: Mixer, network: BackboneSpec) -> None:
     """A block with it gives the same output and gradients with the engine and without it: with
     autograd off, for several tile sizes, with autograd on, and in training; in float64 and float32,
     and roughly in bfloat16."""
@@ -245,8 +314,9 @@ def runs_alike_in_a_block(mixer: MixerSpec, network: BackboneSpec) -> None:
 
 
 def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """A stage's outputs and gradients, by mode."""
-    outputs = {}
+    """A stage's outputs and gradients, by mode. What training does to running statistics is
+    undone."""
+    outputs, buffers = {}, [(buffer, buffer.clone()) for buffer in stage.buffers()]
     with torch.no_grad():
         outputs["eval"] = stage.eval()(x)
     if x.dtype is torch.bfloat16:
@@ -261,6 +331,8 @@ def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
         outputs[mode] = out.detach()
         grads = [images.grad, *(parameter.grad for parameter in stage.parameters())]
         outputs[f"gradients, {mode}"] = torch.cat([g.flatten() for g in grads if g is not None])
+    for buffer, before in buffers:
+        buffer.copy_(before)
     return outputs
 
 
@@ -274,7 +346,7 @@ def _close(output: Tensor, wanted: Tensor, bound: float = 1e-9) -> bool:
     return torch.allclose(output, wanted, rtol=0, atol=bound * max(1, float(wanted.abs().max())))
 
 
-CHECKS: tuple[Callable[[MixerSpec, BackboneSpec], None], ...] = (
+CHECKS: tuple[Callable[[Mixer, BackboneSpec], None], ...] = (
     cut_holds_each_token_once,
     windows_are_independent,
     keeps_shape,

@@ -42,7 +42,7 @@ BAD = {
     ),
     "mixer like no other": (
         STAGES + "mixer: xyz\n",
-        r":2:8: mixer: unknown mixer 'xyz', known: cosine_window_attention, dep",
+        r":2:8: mixer: unknown mixer 'xyz', known: axial_shift, channel",
     ),
     "mixer without type": (
         STAGES + "mixer: {window_size: 7}\n",
@@ -107,7 +107,7 @@ BAD = {
     ),
     "window of zero": (
         STAGES + WINDOWS.replace("window_size: 7", "window_size: 0"),
-        r":2:59: mixer\.window_size: should be an integer from 1 to 64, or a pair .*, got 0",
+        r":2:59: mixer\.window_size: should be an integer from 1 to 64, or a list .*, got 0",
     ),
     "even kernel": (
         STAGES + "mixer: {type: pooling, kernel_size: 4}\n",

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from browser import started
 
 from hierarch.cli import main
 
@@ -19,8 +20,9 @@ OF_OTHERS = {
 takes half as long again, and the others run what is ours."""
 LONGEST = [
     *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_mixers.py", "test_export.py"),
-    *("test_match.py", "test_bench.py", "test_train_kill.py", "test_engine.py"),
-    *("getting-started.md", "test_infer.py", "test_train_ddp.py", "test_load.py", "test_peers.py"),
+    *("test_match.py", "test_bench.py", "test_train_kill.py", "test_engine.py", "test_ci.py"),
+    *("test_site.py", "swapping.md", "getting-started.md", "test_infer.py", "test_train_ddp.py"),
+    *("test_load.py", "test_peers.py"),
 ]
 """Files that take a minute or so, the longest first: a file stays in one process, and one that
 begins last would leave the other process with nothing to do."""
@@ -65,3 +67,10 @@ def run(monkeypatch, capsys):
         return status, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium without a window, one for all tests of a process; see browser.py."""
+    with started() as opened:
+        yield opened

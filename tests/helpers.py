@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import hierarch
 from hierarch import BackboneSpec
+from hierarch.report import StreamCall, StreamReport, StreamRow
 
 newer_compiler = pytest.mark.skipif(
     torch.__version__ < "2.14",
@@ -26,13 +27,16 @@ needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch 
 
 
 def perturb(module: nn.Module, *, seed: int = 0, std: float = 0.05) -> Any:
-    """The module in eval mode, with noise added in place to every parameter.
+    """The module in eval mode, with noise added in place to every parameter and running statistic.
 
     Biases start at 0 and norms at 1, where a mistake in carrying them over would not show.
     """
     with torch.no_grad():
         for i, parameter in enumerate(module.parameters()):
             parameter += noise(*parameter.shape, seed=1000 * seed + i) * std
+        for i, (name, buffer) in enumerate(module.named_buffers()):
+            if name.endswith(("running_mean", "running_var")):
+                buffer += noise(*buffer.shape, seed=1000 * seed + i).abs() * std
     return module.eval()
 
 
@@ -86,6 +90,13 @@ def shallow(source: str) -> BackboneSpec:
     return hierarch.load(spec.to_data() | {"stages": stages})
 
 
+def one_per_folder(*whole: str) -> list[str]:
+    """The first preset of each folder of specs, and all presets of the folders in `whole`."""
+    names = sorted(hierarch.presets())
+    first = {name.rpartition("/")[0]: name for name in reversed(names)}
+    return [n for n in names if n in first.values() or n.startswith(whole)]
+
+
 def from_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
     """Our state dict with these keys, from the state dict of a Swin Transformer of timm."""
 
@@ -94,3 +105,43 @@ def from_timm(state: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Ten
         return key.replace(".mixer.", ".attn.")
 
     return {key: state[theirs(key)] for key in keys}
+
+
+def stream_call(seconds: float, resident: int, *sizes: tuple[int, ...]) -> StreamCall:
+    return StreamCall(sizes=sizes, seconds=seconds, resident=resident)
+
+
+def stream_row(
+    name: str,
+    passes: Iterable[Iterable[StreamCall]],
+    *,
+    together: int = 0,
+    execution: str = "eager",
+    built: int | None = 1_000,
+) -> StreamRow:
+    return StreamRow(
+        name=name, is_peer=":" in name, execution=execution, together=together, built=built,
+        passes=tuple(map(tuple, passes)),
+    )  # fmt: skip
+
+
+def stream_report() -> StreamReport:
+    """Two images through a spec, one by one and as a list, and two peers."""
+    a, b = (32, 32), (40, 24)
+
+    def pairs(*seconds: float) -> list[list[StreamCall]]:
+        return [
+            [stream_call(each, 2_000 + n, a), stream_call(each, 3_000 + n, b)]
+            for n, each in enumerate(seconds)
+        ]
+
+    both = [[stream_call(1.5, 5_000, a, b)], [stream_call(0.75, 4_000, a, b)]]
+    rows = (
+        stream_row("own", pairs(1.0, 0.5)),
+        stream_row("timm:x", pairs(2.0, 0.25)),
+        stream_row("timm:y", pairs(0.5, 1.0), built=None),
+        stream_row("own", both, together=2),
+    )
+    return StreamReport(
+        device="A CPU", threads=1, torch="2", dtype="float32", sizes=(a, b), rows=rows
+    )

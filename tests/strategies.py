@@ -37,7 +37,7 @@ def headed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str, 
 
 @st.composite
 def windowed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str, Any]:
-    small_map = st.sampled_from(["pad", "pad_shift", "clamp", "clamp_both"])
+    small_map = st.sampled_from(["pad", "pad_shift", "clamp", "clamp_first", "clamp_both"])
     mixer = draw(headed(name, small_map=small_map, **fields))
     mixer["window_size"] = window = draw(sides(1, 7))
     if draw(st.booleans()):
@@ -47,7 +47,7 @@ def windowed(draw: DrawFn, name: str, **fields: SearchStrategy[Any]) -> dict[str
 
 
 def activations() -> SearchStrategy[Any]:
-    name = st.sampled_from(["gelu", "relu", "squared_relu", "star_relu"])
+    name = st.sampled_from(["gelu", "relu", "squared_relu", "star_relu", "tanh"])
     return name | name.map(lambda name: {"type": name})
 
 
@@ -58,6 +58,25 @@ def token_mlps(draw: DrawFn) -> dict[str, Any]:
     return draw(mappings(required, hidden_dim=hidden, activation=activations()))
 
 
+def norms() -> SearchStrategy[Any]:
+    biased = {"eps": EPS, "bias": st.booleans()}
+    plain = ["layer_norm", "group_norm", "affine", {"type": "affine"}, "batch_norm", "none"]
+    return st.sampled_from(plain) | st.one_of(
+        mappings({"type": "layer_norm"}, **biased),
+        mappings({"type": "group_norm"}, **biased),
+        mappings({"type": "batch_norm"}, eps=EPS),
+    )
+
+
+INVERTED_RESIDUAL = {
+    "kernel_size": st.sampled_from([1, 3, 5]),
+    "expand_ratio": st.sampled_from([0.5, 1, 4]),
+    "squeeze_ratio": st.none() | st.sampled_from([0.01, 0.25]),
+    "norm": norms(),
+    "activation": activations(),
+    "squeeze_activation": activations(),
+    "bias": st.booleans(),
+}
 MIXERS: dict[str, SearchStrategy[Any]] = {
     "window_attention": windowed(
         "window_attention",
@@ -75,6 +94,7 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
     "neighborhood_attention": headed(
         "neighborhood_attention",
         kernel_size=st.sampled_from([1, 3, 5, 7]),
+        dilation=st.integers(1, 4),
         qkv_bias=st.booleans(),
         position_bias=st.sampled_from(["relative", "none"]),
     ),
@@ -84,6 +104,25 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         qkv_bias=st.booleans(),
         pretrained_window_size=st.none() | sides(1, 9),
         shift_mask=st.booleans(),
+    ),
+    "axial_shift": mappings({"type": "axial_shift"}, kernel_size=st.sampled_from([1, 3, 5, 9])),
+    "channel_attention": headed(
+        "channel_attention",
+        qkv_bias=st.booleans(),
+        scale=st.sampled_from(["head_dim", "tokens", "cosine"]),
+    ),
+    "cross_window_attention": headed(
+        "cross_window_attention",
+        qkv_bias=st.booleans(),
+        stripe_width=st.none() | st.integers(1, 7),
+    ),
+    "focal_modulation": st.just("focal_modulation")
+    | mappings(
+        {"type": "focal_modulation"},
+        focal_window=st.sampled_from([1, 3, 5]),
+        focal_level=st.integers(1, 3),
+        normalize_modulator=st.booleans(),
+        norm=st.none() | norms(),
     ),
     "global_attention": headed("global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()),
     "pooling": st.just("pooling")
@@ -100,7 +139,22 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         bias=st.booleans(),
         activation=activations(),
     ),
+    "mbconv": mappings({"type": "mbconv"}, **INVERTED_RESIDUAL),
     "token_mlp": token_mlps(),
+    "global_filter": sides(1, 5).map(lambda grid: {"type": "global_filter", "grid": grid}),
+    "inception_conv": mappings(
+        {"type": "inception_conv"},
+        square_kernel_size=st.sampled_from([1, 3, 5]),
+        band_kernel_size=st.sampled_from([1, 5, 11]),
+        branch_ratio=st.sampled_from([0.125, 0.25, 1 / 3]),
+    ),
+    "large_kernel_attention": mappings(
+        {"type": "large_kernel_attention"},
+        kernel_size=st.sampled_from([1, 3, 7]),
+        dilation=st.integers(1, 3),
+    ),
+    "random_mixing": sides(1, 5).map(lambda grid: {"type": "random_mixing", "grid": grid}),
+    "shift": st.sampled_from([4, 5, 8]).map(lambda n_div: {"type": "shift", "n_div": n_div}),
     "identity": st.just("identity"),
 }
 """The built-in mixers, each with random fields."""
@@ -112,16 +166,13 @@ def mixers() -> SearchStrategy[Any]:
     return one | st.lists(one, min_size=1, max_size=3)
 
 
-def norms() -> SearchStrategy[Any]:
-    biased = {"eps": EPS, "bias": st.booleans()}
-    return st.sampled_from(["layer_norm", "group_norm", "affine", {"type": "affine"}]) | st.one_of(
-        mappings({"type": "layer_norm"}, **biased), mappings({"type": "group_norm"}, **biased)
-    )
-
-
 def blocks() -> SearchStrategy[Any]:
     return st.sampled_from(["pre_norm", "post_norm", "single_residual"]) | mappings(
-        {"type": "pre_norm"}, residual_scale=st.none() | st.sampled_from([0.1, 1])
+        {"type": "pre_norm"},
+        residual_scale=st.none() | st.sampled_from([0.1, 1]),
+        position=st.sampled_from(
+            ["none", "conditional", {"type": "conditional", "kernel_size": 5}]
+        ),
     )
 
 
@@ -135,9 +186,10 @@ CONVOLUTION = {
 
 
 def downsamples() -> SearchStrategy[Any]:
-    return st.sampled_from(["patch_merging", "conv_downsample"]) | st.one_of(
+    return st.sampled_from(["patch_merging", "conv_downsample", "mbconv"]) | st.one_of(
         mappings({"type": "patch_merging"}, norm=norms(), norm_last=st.booleans()),
-        mappings({"type": "conv_downsample"}, **CONVOLUTION),
+        mappings({"type": "conv_downsample"}, pad_rest=st.booleans(), **CONVOLUTION),
+        mappings({"type": "mbconv"}, **INVERTED_RESIDUAL),
     )
 
 
@@ -154,12 +206,19 @@ def stems() -> SearchStrategy[Any]:
     )
 
 
+def cycles(one: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """A part, or a list of them."""
+    return one | st.lists(one, min_size=1, max_size=3)
+
+
+CHANNEL_MIXERS = st.sampled_from(["mlp", "glu", "conv_mlp", "grn_mlp", "none"])
 BLOCK_OPTIONS = {
-    "block": blocks(),
+    "block": cycles(blocks()),
+    "channel_mixer": cycles(CHANNEL_MIXERS),
     "mlp_ratio": st.sampled_from([0.5, 1, 2.5, 4]),
     "mlp_bias": st.booleans(),
     "activation": activations(),
-    "norm": norms(),
+    "norm": cycles(norms()),
     "downsample": downsamples(),
     "drop_rate": RATES,
     "layer_scale": st.none() | st.sampled_from([1e-6, 0.1, 1]),
@@ -181,6 +240,7 @@ def heads() -> SearchStrategy[Any]:
         pool_first=st.booleans(),
         norm=st.none() | norms(),
         hidden_ratio=st.none() | st.sampled_from([0.5, 1, 4]),
+        hidden_norm=st.none() | norms(),
         activation=activations(),
     )
 
@@ -189,7 +249,7 @@ def heads() -> SearchStrategy[Any]:
 def backbones(draw: DrawFn) -> dict[str, Any]:
     """A valid spec as the plain mapping that a person would write."""
     listed = draw(st.lists(stages(), min_size=1, max_size=4))
-    ends = {}
+    ends = {"stem_dim": draw(st.none() | DIMS)} if "downsample" in listed[0] else {}
     if draw(st.booleans()):
         ends["head"] = draw(heads())
     elif draw(st.booleans()):

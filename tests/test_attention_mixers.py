@@ -13,7 +13,7 @@ from timm.models.maxxvit import MaxxVitTransformerCfg, PartitionAttentionCl
 import hierarch
 from hierarch.mixers.grid_attention import GridAttention
 from hierarch.mixers.linear_attention import LinearAttention, positive
-from hierarch.mixers.neighborhood_attention import NeighborhoodAttention
+from hierarch.mixers.neighborhood_attention import NeighborhoodAttention, neighbors
 from hierarch.mixers.window_attention import WindowAttention
 from hierarch.nn.padding import pad
 from hierarch.spec.claim import growing
@@ -27,8 +27,9 @@ def grid_attention(window=(4, 4), position_bias="relative", qkv_bias=True):
     return perturb(GridAttention(DIM, num_heads=HEADS, **options).double(), std=0.3)
 
 
-def neighborhood_attention(kernel_size=3, position_bias="relative", qkv_bias=True):
+def neighborhood_attention(kernel_size=3, position_bias="relative", qkv_bias=True, dilation=1):
     options = {"kernel_size": kernel_size, "qkv_bias": qkv_bias, "position_bias": position_bias}
+    options["dilation"] = dilation
     return perturb(NeighborhoodAttention(DIM, num_heads=HEADS, **options).double(), std=0.3)
 
 
@@ -53,6 +54,7 @@ def every(grid):
     [
         {"type": "grid_attention", "window_size": [61, 64]},
         {"type": "neighborhood_attention", "kernel_size": 63},
+        {"type": "neighborhood_attention", "kernel_size": 63, "dilation": 256},
         {"type": "linear_attention"},
     ],
     ids=lambda mixer: mixer["type"],
@@ -127,8 +129,7 @@ def test_grid_attention_is_timms(grid_size, stride, head_first):
 def test_grid_attention_pads_at_the_bottom_and_the_right(grid):
     layer = grid_attention()
     x = noise(2, *grid, DIM, dtype=torch.float64)
-    bottom, right = (-n % 4 for n in grid)
-    padded = layer(pad(x, bottom=bottom, right=right))
+    padded = layer(pad(x, [-n % 4 for n in grid]))
     torch.testing.assert_close(layer(x), padded[:, : grid[0], : grid[1]], rtol=0, atol=1e-12)
 
 
@@ -159,29 +160,31 @@ def test_a_window_size_carries_over_to_the_grid():
 # neighborhood attention
 
 
-def around(place, size, kernel_size):
-    """The neighbors of a position on an axis: the kernel around it, moved inside at the ends."""
-    inside = [range(start, start + kernel_size) for start in range(size - kernel_size + 1)]
-    return min(inside, key=lambda n: abs(n[kernel_size // 2] - place)) if inside else range(size)
+def around(place, size, kernel_size, dilation=1):
+    """The neighbors of a position on an axis: the kernel around it, moved inside at the ends, among
+    the positions that are a multiple of the dilation away."""
+    reached = range(place % dilation, size, dilation)
+    count = min(kernel_size, max(1, size // dilation))
+    inside = [reached[start : start + count] for start in range(len(reached) - count + 1)]
+    return min(inside, key=lambda n: abs(n[count // 2] - place))
 
 
 def query_by_query(layer, x):
     """Neighborhood attention by its definition, in loops."""
     _, h, w, dim = x.shape
-    k, scale = layer.kernel_size, (dim // HEADS) ** -0.5
+    k, d, scale = layer.kernel_size, layer.dilation, (dim // HEADS) ** -0.5
     queries, keys, values = layer.qkv(x).unflatten(-1, (3, HEADS, -1)).unbind(3)
     table = layer.relative_position_bias_table
     out = torch.empty_like(queries)
     for i, j in every((h, w)):
-        places = [(y, x_) for y in around(i, h, k) for x_ in around(j, w, k)]
-        assert len(places) == min(k, h) * min(k, w)
+        places = [(y, x_) for y in around(i, h, k, d) for x_ in around(j, w, k, d)]
+        assert len(places) == min(k, max(1, h // d)) * min(k, max(1, w // d))
         logits = []
         for y, x_ in places:
             logit = (queries[:, i, j] * keys[:, y, x_]).sum(-1) * scale
             if table is not None:
-                logit = (
-                    logit + table.view(2 * k - 1, 2 * k - 1, HEADS)[y - i + k - 1, x_ - j + k - 1]
-                )
+                steps = ((y - i) // d + k - 1, (x_ - j) // d + k - 1)
+                logit = logit + table.view(2 * k - 1, 2 * k - 1, HEADS)[steps]
             logits.append(logit)
         weights = torch.stack(logits).softmax(0)
         found = zip(weights, places, strict=True)
@@ -198,6 +201,40 @@ def test_each_query_attends_to_its_neighborhood(grid, kernel_size, position_bias
     with torch.no_grad():
         expected = query_by_query(layer, x)
         torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("position_bias", ["relative", "none"])
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 2), (3, 4), (5, 3), (1, 2), (5, 7)])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 9), (8, 3), (13, 16)], ids=str)
+def test_each_query_attends_to_its_dilated_neighborhood(grid, kernel_size, dilation, position_bias):
+    layer = neighborhood_attention(kernel_size, position_bias, dilation=dilation)
+    x = noise(2, *grid, DIM, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), query_by_query(layer, x), rtol=0, atol=1e-10)
+
+
+def natten_start(index, length, kernel_size, dilation):
+    """The first neighbor of a position on an axis of at least K·d, as NATTEN's kernels say it."""
+    half = kernel_size // 2 * dilation
+    if index < half:
+        return index % dilation
+    if index + half < length:
+        return index - half
+    whole = length // dilation * dilation
+    rest, of_class = length - whole, index % dilation
+    if of_class < rest:
+        return length - rest + of_class - 2 * half
+    return whole + of_class - kernel_size * dilation
+
+
+@given(st.sampled_from([1, 3, 5, 7]), st.integers(1, 9), st.integers(0, 30))
+def test_neighborhoods_start_where_nattens_do(kernel_size, dilation, more):
+    length = kernel_size * dilation + more
+    found = neighbors(length, kernel_size, dilation, device=torch.device("cpu"))
+    starts = [natten_start(i, length, kernel_size, dilation) for i in range(length)]
+    assert found[:, 0].tolist() == starts
+    steps = dilation * torch.arange(kernel_size)
+    assert torch.equal(found, torch.tensor(starts)[:, None] + steps)
 
 
 @pytest.mark.parametrize(

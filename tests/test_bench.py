@@ -8,6 +8,7 @@ import json
 import math
 import random
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -779,10 +780,44 @@ def test_every_command_of_the_suite_can_be_read(suite, monkeypatch):
     monkeypatch.chdir(BENCHMARKS.parent)
     bench = typer.main.get_command(app).commands["bench"]
     commands = [c for s in suite.settings.SETTINGS for c in (*s.commands, s.quick)]
+    gpu = imported("gpu")
+    commands += [f"hierarch bench {command}" for command in (*gpu.COMMANDS, gpu.QUICK)]
     for command in commands:
         with bench.make_context("bench", shlex.split(command)[2:]) as context:
             assert context.params["specs"][0] in hierarch.presets()
             assert context.params["rounds"] >= 2
+
+
+def test_the_run_on_a_gpu_keeps_to_its_time_and_tells_what_failed(suite, monkeypatch):
+    gpu = imported("gpu")
+
+    def failing():
+        raise RuntimeError("no memory")
+
+    steps = [gpu.Step("good", lambda: "a table"), gpu.Step("bad", failing)]
+    monkeypatch.setattr(gpu, "steps", lambda device, quick: steps)
+    page = "".join(gpu.page("cpu", quick=True, minutes=9))
+    assert "a table" in page
+    assert "Failed: RuntimeError: no memory" in page
+    assert "".join(gpu.page("cpu", quick=True, minutes=0)).count("Not run") == 2
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without", "ignore:.*nested tensors")
+def test_kinds_of_attention_agree_and_are_timed(suite):
+    rows = imported("gpu").attention("cpu", windows=4).splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:]] == [
+        *("mask by mask, hierarch's", "one mask for each window", "FlexAttention"),
+        *("several lengths, padded", "several lengths, nested"),
+    ]
+
+
+def test_without_a_gpu_nothing_is_measured():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    script = [sys.executable, BENCHMARKS / "gpu.py"]
+    done = subprocess.run(script, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert "torch sees no GPU here: nothing is measured" in done.stderr
 
 
 def test_the_reference_is_the_network_of_the_spec():

@@ -83,7 +83,7 @@ def check_size(size, spec):
         assert (stage["dim"], stage["depth"]) == (written.dim, written.depth)
         assert type(stage["macs"]) is type(stage["claimed_macs"]) is int
         assert stage["macs_per_token"] == stage["macs"] / math.prod(stage["grid"])
-        assert set(stage["parts"]) == {"downsampling", "norm", "mixer", "mlp"}
+        assert set(stage["parts"]) == {"downsampling", "position", "norm", "mixer", "mlp"}
         assert sum(stage["parts"].values()) == stage["macs"] == stage["claimed_macs"]
     assert sum(stage["macs"] for stage in stages) + size["stem"] + size["head"] == size["macs"]
     assert size["macs"] == size["claimed_macs"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import pytest
-from helpers import tiny
+from helpers import stream_report, tiny
 from rich.console import Console
 
 import hierarch
@@ -34,6 +34,7 @@ REPORTS = {
     "PeerReport": lambda: hierarch.measure_peer("timm:resnet18", [32]),
     "FlopsReport": lambda: FlopsReport((hierarch.measure(tiny(), sizes=[32]),) * 2, by="part"),
     "BenchReport": lambda: hierarch.benchmark([tiny()], sizes=[32], rounds=1, memory=False),
+    "StreamReport": stream_report,
     "Architecture": lambda: architecture(),
     "Validation": lambda: Validation((ValidatedSpec(source="a", name="b", stages=1, blocks=2),)),
     "MixerListing": mixer_listing,
@@ -120,8 +121,9 @@ def test_the_python_and_the_command_write_the_same(run, command):
 def test_a_report_draws_itself_as_the_command_does():
     report = hierarch.measure(tiny(), sizes=[32])
     stream = io.StringIO()
-    Console(file=stream, width=140, color_system=None, highlight=False).print(report)
-    assert stream.getvalue() == text(report)
+    Console(file=stream, width=80, color_system=None, highlight=False).print(report)
+    drawn = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert drawn == text(report).splitlines()
     assert report.markdown() + "\n" == text(report, "markdown")
 
 
@@ -285,7 +287,10 @@ def test_the_json_of_mixers_has_each_field_as_data(run):
     assert fields["separable_conv", "activation"]["default"] == "star_relu"
     assert fields["separable_conv", "bias"]["default"] is False
     assert fields["window_attention", "window_size"]["default"] == 7
-    assert fields["window_attention", "small_map"]["type"] == "pad, pad_shift, clamp or clamp_both"
+    small_map = fields["window_attention", "small_map"]
+    assert small_map["type"] == "pad, pad_shift, clamp, clamp_first or clamp_both"
+    size = fields["window_attention", "window_size"]
+    assert size["type"] == "integer, 1 to 64, or one per axis: [height, width]"
     assert listing["window_attention"]["one_of"] == ["head_dim", "num_heads"]
     assert listing["identity"]["fields"] == []
 
@@ -301,7 +306,7 @@ def test_a_mixer_with_the_listed_defaults_is_the_mixer_without_them(run):
             if not f["required"] and f["name"] not in mixer["one_of"]
         }
         bare, full = (
-            hierarch.load({"mixer": entry, "stages": [{"dim": 8, "depth": 1}]})
+            hierarch.load({"mixer": entry, "stages": [{"dim": 24, "depth": 1}]})
             for entry in [
                 {"type": mixer["mixer"], **given},
                 {"type": mixer["mixer"], **given, **listed},

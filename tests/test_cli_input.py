@@ -23,7 +23,7 @@ from hierarch.cli import app, progress
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(typer.main.get_command(app).commands)
 NEW = ["--mixer", "pooling", "-o", "new.yaml"]
-READERS: dict[str, list[str]] = {"validate": [], "flops": [], "show": [], "swap": NEW}
+READERS: dict[str, list[str]] = {"validate": [], "flops": [], "show": [], "report": [], "swap": NEW}
 """The commands that read a spec, and their required options."""
 
 
@@ -103,6 +103,7 @@ def test_every_command_has_help_with_an_example_that_runs(run, tmp_path, monkeyp
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     swin = hierarch.build("swin_tiny", stages=[{"dim": 32, "depth": 1}, {"dim": 32, "depth": 1}])
     hierarch.export_weights(swin, tmp_path / "swin_tiny.pth", layout="official")
+    (tmp_path / "swin_tiny_patch4_window7_224.yaml").write_text("MODEL: {TYPE: swin}")
     monkeypatch.chdir(tmp_path)
     words = shlex.split(example.split(">")[0])
     args = [path for word in words for path in (sorted(glob.glob(word)) or [word])]
@@ -143,9 +144,15 @@ print(status, *sorted({"torch", "fvcore"} & sys.modules.keys()), file=sys.stderr
 """
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["flops", "--help"], ["swap", "-h"]])
-def test_help_and_version_answer_without_torch(args):
-    done = python("-c", IMPORTED, *args)
+@pytest.mark.parametrize(
+    "args",
+    [
+        *([], ["--help"], ["--version"], ["flops", "--help"], ["swap", "-h"], ["validate", "-h"]),
+        ["new", "my_net"],
+    ],
+)
+def test_help_and_version_and_a_new_spec_answer_without_torch(args, tmp_path):
+    done = python("-c", IMPORTED, *args, cwd=tmp_path)
     assert done.stdout
     assert done.stderr.split() == ["0"]
 

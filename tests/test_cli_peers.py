@@ -88,7 +88,8 @@ def test_a_library_that_is_not_installed_is_named(run, monkeypatch, library):
 
 @pytest.mark.parametrize("by", ["stage", "part", "operator", "module"])
 @pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
-def test_peers_are_listed_with_specs_in_every_format(run, by, format):
+def test_peers_are_listed_with_specs_in_every_format(run, by, format, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # in one table, however many columns
     status, out, err = run("flops", *SPEC, "--vs", PEER, "--by", by, "--format", format)
     assert (status, err) == (0, "")
     report = hierarch.measure_peer(PEER, [56, 112])

@@ -144,7 +144,7 @@ def test_the_command_writes_the_table(run):
     assert [row["name"] for row in read] == ["swin_tiny", "swin_tiny_pooling"]
     assert float(read[1]["params_off"]) == pytest.approx(19_621_192 / 28_288_354 - 1)
     latex = run(*args, "--format", "latex")[1]
-    assert r"swin\_tiny\_pooling & 19,621,192 (-30.6\%) & 224x224" in latex
+    assert r"swin\_tiny\_pooling & 224x224 & 19,621,192 (-30.6\%)" in latex
     assert latex.startswith("\\begin{tabular}{lrrrrrl}\n  \\toprule\n")
 
 

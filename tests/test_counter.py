@@ -157,3 +157,30 @@ def test_activations_of_fused_attention_include_the_attention_map():
 
     explicit = plain_fvcore(swin_t().eval(), (224, 224), handles=ACTIVATIONS)
     assert hierarch.measure("swin_tiny", [224]).sizes[0].activations == explicit
+
+
+def products(n):
+    """Complex products in a radix-2 transform of n numbers: n/2 after two transforms of n/2."""
+    return 0 if n == 1 else 2 * products(n // 2) + n // 2
+
+
+@pytest.mark.parametrize("dim", [(-2, -1), (1, 2)], ids=str)
+def test_a_fourier_transform_counts_its_butterflies(dim):
+    size = {-2: 8, -1: 16, 1: 4, 2: 8}
+    first, second = (size[axis] for axis in dim)
+    others = 4 * 8 * 16 // (first * second)
+    # a complex product is 4 multiply-adds, and a transform of real numbers half of a complex one
+    there = others * (first * products(second) + second * products(first)) * 4 // 2
+
+    def back(m, x):
+        return torch.fft.irfft2(torch.fft.rfft2(x, dim=dim), s=(first, second), dim=dim)
+
+    assert macs(lambda m, x: torch.fft.rfft2(x, dim=dim), size=(8, 16)) == there
+    assert macs(back, size=(8, 16)) == 2 * there
+
+
+def test_a_fourier_transform_of_no_power_of_2_counts_as_many_steps_as_the_next_one():
+    assert macs(lambda m, x: torch.fft.rfft2(x), size=(7, 9)) == 4 * 7 * 9 * (3 + 4)
+    assert macs(lambda m, x: torch.fft.rfft2(x), size=(1, 1)) == 0
+    with pytest.raises(CountError, match="fft_fft2"):
+        macs(lambda m, x: torch.fft.fft2(x).real)

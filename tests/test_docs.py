@@ -67,6 +67,22 @@ def test_the_table_of_families_is_complete_and_up_to_date():
     few = ["swin_mixer_tiny_d6", "metaformer/caformer_s18", "swin_v2/swin_v2_tiny_window8_256"]
     lines = [families.line(name) for name in few]
     assert all(f"\n{line}\n" in page for line in lines), "run: python docs/families.py"
+    assert families.brought() in page, "run: python docs/families.py"
+
+
+def test_a_line_of_code_is_neither_blank_nor_a_comment_nor_a_docstring():
+    begin = '"""Of a module,\nin two lines."""\n\nX = """a\nb"""  # a comment\n# another\n'
+    end = 'def f(\n    a,\n):\n    """What it does."""\n    return [\n        a\n    ]\n'
+    assert families.code_lines(begin + end) == 8
+
+
+def test_a_part_is_short():
+    """At most 120 lines for a part: its file has no other."""
+    package = Path(hierarch.__file__).parent
+    files = [file for kind in KINDS for file in (package / f"{kind}s").glob("*.py")]
+    lengths = {file: families.code_lines(file.read_text("utf-8")) for file in files}
+    assert len(lengths) > 40
+    assert {file.name: n for file, n in lengths.items() if n > 120} == {}
 
 
 def test_a_difference_is_shown_as_the_power_of_ten_above_it(monkeypatch):

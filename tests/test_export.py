@@ -136,6 +136,7 @@ BLOCKS = {
     "single_residual": {"block": "single_residual", "norm": "affine", "activation": "squared_relu"},
     "post_norm": {"block": "post_norm", "activation": "star_relu"},
     "residual_scale": {"block": {"type": "pre_norm", "residual_scale": 0.5}, "mlp_bias": False},
+    "batch_norm": {"norm": "batch_norm"},
     "head": {"head": HEAD | {"pool_first": True, "hidden_ratio": 2}},
     "norm_last": {"downsample": {"type": "patch_merging", "norm_last": True}},
 }
@@ -173,6 +174,12 @@ CONVOLUTIONS = {
         "stages": STAGES,
         "downsample": {"type": "conv_downsample", "kernel_size": 3, "padding": 1},
     },
+    "conv_downsample of a padded rest": {
+        "stages": STAGES,
+        "downsample": {"type": "conv_downsample", "pad_rest": True},
+    },
+    "mbconv": {"stages": STAGES, "mixer": "mbconv", "downsample": "mbconv"},
+    "conv_stack": {"stem": {"type": "conv_stack", "strides": [2, 1], "padding": "same"}},
     "convnext": {
         "stem": {"type": "conv_stem", "kernel_size": 4, "padding": 0},
         "stages": STAGES,

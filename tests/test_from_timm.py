@@ -9,7 +9,16 @@ import timm
 import torch
 from helpers import noise, perturb
 from oracles import Oracle, oracle, small
-from timm.models import ConvNeXt, MlpMixer, SwinTransformer, SwinTransformerV2, VisionTransformer
+from timm.layers import SwiGLU
+from timm.models import (
+    ConvNeXt,
+    DaVit,
+    FocalNet,
+    MlpMixer,
+    SwinTransformer,
+    SwinTransformerV2,
+    VisionTransformer,
+)
 from torch import nn
 
 import hierarch
@@ -18,6 +27,11 @@ from hierarch.errors import PeerError
 SWIN = {"img_size": 32, "embed_dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}
 SWIN |= {"num_classes": 5}
 SHALLOW = {"dims": (8, 16, 24, 32), "depths": (1, 1, 2, 1), "num_classes": 5}
+FOCAL = {"embed_dim": 8, "depths": (1, 2), "focal_levels": (2, 1), "focal_windows": (3, 5)}
+FOCAL |= {"num_classes": 5}
+DAVIT = {"embed_dims": (16, 32), "num_heads": (2, 2), "depths": (1, 2), "num_classes": 5}
+MAXVIT = {"img_size": 64, "embed_dim": (32, 64), "depths": (1, 2), "num_classes": 5}
+MAXVIT |= {"stem_width": (8, 16), "head_hidden_size": 32}
 FLAT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "num_classes": 5}
 VIT = FLAT | {"depth": 2, "num_heads": 2, "class_token": False, "global_pool": "avg"}
 
@@ -44,6 +58,25 @@ NETWORKS = {
     "ConvNeXt": lambda: ConvNeXt(**SHALLOW, ls_init_value=0.1, norm_eps=1e-3, kernel_sizes=5),
     "ConvNeXt of convolutions": lambda: Oracle("convnext_atto").build(**SHALLOW),
     "ConvNeXt, norm first": lambda: ConvNeXt(**SHALLOW, head_norm_first=True, patch_size=2),
+    "FocalNet, norm last": lambda: FocalNet(
+        **FOCAL,
+        use_post_norm=True,
+        layerscale_value=0.1,
+        use_overlap_down=True,
+        normalize_modulator=True,
+        use_post_norm_in_modulation=True,
+    ),
+    "DaViT": lambda: oracle("davit_tiny").build(**DAVIT),
+    "DaViT, norm first": lambda: DaVit(
+        **DAVIT, head_norm_first=True, window_size=4, down_kernel_size=3, qkv_bias=False
+    ),
+    "MaxViT": lambda: oracle("maxvit_tiny").build(**MAXVIT),
+    "MaxViT, other convolutions": lambda: oracle("maxvit_tiny").build(
+        **MAXVIT, conv_kernel_size=5, conv_expand_ratio=2.0, conv_attn_layer="", stem_bias=False
+    ),
+    "InceptionNeXt": lambda: oracle("inception_next_atto").build(
+        **SHALLOW, mlp_ratios=(4, 2, 3, 4), drop_path_rate=0.1
+    ),
     "ViT": lambda: VisionTransformer(**VIT, norm_layer=nn.LayerNorm, init_values=0.1),
     "ViT, norm first": lambda: VisionTransformer(
         **VIT | {"img_size": (32, 16), "fc_norm": False, "act_layer": "relu", "proj_bias": False}
@@ -75,6 +108,9 @@ def test_the_network_is_the_same_and_its_spec_is_plain_data(network):
 PRESETS = [
     *("swin_tiny", "swin_v2/swin_v2_base_window12to16_192to256"),
     *("metaformer/poolformer_s12", "metaformer/caformer_s18", "convnext/convnext_tiny"),
+    "inception_next/inception_next_tiny",
+    *("focalnet/focalnet_tiny_srf", "focalnet/focalnet_large_fl3", "davit/davit_tiny"),
+    *("maxvit/maxvit_tiny", "maxvit/maxvit_small"),
     *("vit/vit_tiny_patch16", "mlp/mlp_mixer_base_patch16", "mlp/resmlp_s12"),
 ]
 
@@ -88,7 +124,8 @@ def comparable(spec):
             mixer.model_copy(update={"small_map": "pad"}) if hasattr(mixer, "small_map") else mixer
             for mixer in stage.mixers
         ]
-        stages.append(replace(stage, mixers=tuple(mixers), drop_paths=()))
+        blocks = [replace(b, mixer=m) for b, m in zip(stage.blocks, mixers, strict=True)]
+        stages.append(replace(stage, cycle=tuple(blocks), drop_paths=()))
     return spec.stem, spec.position_embedding, spec.head, spec.input_size, stages
 
 
@@ -111,9 +148,8 @@ def test_a_network_is_made_by_name():
 
 
 REFUSED = {
-    "class, register": lambda: VisionTransformer(**VIT | {"class_token": True}),
-    "no MLP like GlobalResponseNormMlp": lambda: ConvNeXt(**SHALLOW, use_grn=True),
-    "no activation like SiLU": lambda: ConvNeXt(**SHALLOW, act_layer="silu"),
+    "no MLP like SwiGLU": lambda: VisionTransformer(**VIT, mlp_layer=SwiGLU),
+    "no activation like Mish": lambda: ConvNeXt(**SHALLOW, act_layer="mish"),
     "are not recognized": lambda: VisionTransformer(**VIT, pos_embed="none"),
     "no norm like RmsNorm": lambda: ConvNeXt(**SHALLOW, norm_layer="rmsnorm2d"),
     "no dilation": lambda: ConvNeXt(**SHALLOW, output_stride=16),
@@ -124,6 +160,14 @@ REFUSED = {
     "heads have 32 channels together": lambda: swin(head_dim=16),
     "shifts before it pads": lambda: swin(img_size=48, window_size=5),
     "drop path does not rise": lambda: MlpMixer(**FLAT, num_blocks=2, drop_path_rate=0.1),
+    "no position bias like RelPosBias": lambda: timm.create_model("test_maxvit"),
+    "no block like MbConvBlock": lambda: timm.create_model("test_coatnet"),
+    "excites before the second norm": lambda: oracle("maxvit_tiny").build(
+        **MAXVIT, conv_attn_early=True
+    ),
+    "pools in place of a stride": lambda: oracle("maxvit_tiny").build(
+        **MAXVIT, conv_stride_mode="pool"
+    ),
     "ResNet is none of SwinTransformer, ": lambda: timm.create_model("test_resnet"),
     "FeatureListNet is none of": lambda: timm.create_model("test_convnext", features_only=True),
 }

@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import hierarch
+from hierarch.engine import caches
 from hierarch.engine.alignment import ALIGNMENT, padded_rows
-from hierarch.engine.caches import MAX_CONSTANTS
 from hierarch.nn import functional
 
 HEAD = {"num_classes": 5}
@@ -170,12 +170,14 @@ def test_a_constant_made_in_inference_mode_can_be_saved_for_backward(gpu):
     assert make(3, device=GPU) is kept
 
 
-def test_the_cache_of_constants_is_bounded(gpu):
+def test_the_cache_of_constants_is_bounded(gpu, monkeypatch):
     make, made = counting()
-    for size in range(MAX_CONSTANTS + 1):
+    monkeypatch.setattr(caches, "constants", caches.Cache(9 * 8))
+    for size in (1, 2, 3, 4):  # numbers of 8 bytes, ten in all
         make(size, device=GPU)
-    make(0, device=GPU)
-    assert made.count(0) == 2
+    make(4, device=GPU)
+    make(1, device=GPU)
+    assert made == [1, 2, 3, 4, 1]
 
 
 # on a GPU itself, where there is one

@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import hierarch
 from hierarch.nn.layers import DropPath, LayerScale
-from hierarch.nn.position import AbsolutePosition
+from hierarch.positions.absolute import AbsolutePosition
 
 HEAD = {"num_classes": 5}
 EVERYTHING = {"layer_scale": 0.1, "position_embedding": {"type": "absolute", "grid": [5, 7]}}
@@ -89,6 +89,24 @@ NETWORKS = {
     },
     "linear_attention": {"mixer": {"type": "linear_attention", "head_dim": 4}},
     "convnext": {"mixer": "depthwise_conv", "block": "single_residual"},
+    "inceptionnext": {
+        "mixer": {"type": "inception_conv", "branch_ratio": 0.25},
+        "block": "single_residual",
+        "norm": "batch_norm",
+        "head": {"norm": "none", "hidden_ratio": 2, "hidden_norm": "layer_norm"},
+    },
+    "maxvit": {
+        "stem": {"type": "conv_stack", "strides": [2, 1], "padding": "same"},
+        "mixer": ["mbconv", {"type": "grid_attention", "head_dim": 4, "window_size": 3}],
+        "norm": ["batch_norm", "layer_norm"],
+        "channel_mixer": ["none", "mlp"],
+        "downsample": "mbconv",
+    },
+    "davit": {
+        "mixer": {"type": "channel_attention", "head_dim": 4},
+        "block": {"type": "pre_norm", "position": "conditional"},
+        "downsample": {"type": "conv_downsample", "pad_rest": True},
+    },
 }
 
 

@@ -47,6 +47,8 @@ BUILT_IN = {
         {"num_heads": 1, "kernel_size": 3, "qkv_bias": False},
         {"head_dim": 8, "kernel_size": 9, "position_bias": "none"},
         {"head_dim": 8, "kernel_size": 1, "position_bias": "none"},
+        {"head_dim": 8, "kernel_size": 3, "dilation": 2},
+        {"head_dim": 8, "kernel_size": 5, "dilation": 3, "position_bias": "none"},
     ],
     "linear_attention": [{"head_dim": 8}, {"num_heads": 1, "qkv_bias": False}, {"head_dim": 1}],
     "cosine_window_attention": [
@@ -73,6 +75,43 @@ BUILT_IN = {
         {"grid": [9, 11], "hidden_dim": 6},
         {"grid": 4, "hidden_dim": 7, "activation": "star_relu"},
     ],
+    "axial_shift": [{}, {"kernel_size": 1}, {"kernel_size": 15}],
+    "channel_attention": [
+        {"head_dim": 8},
+        {"num_heads": 1, "qkv_bias": False, "scale": "tokens"},
+        {"head_dim": 4, "scale": "cosine"},
+    ],
+    "cross_window_attention": [
+        {"head_dim": 8},
+        {"num_heads": 2, "stripe_width": 2, "qkv_bias": False},
+        {"num_heads": 1, "stripe_width": 3},
+        {"head_dim": 8, "stripe_width": None},
+    ],
+    "focal_modulation": [
+        {},
+        {"focal_window": 5, "focal_level": 1, "normalize_modulator": True},
+        {"focal_window": 1, "focal_level": 4, "norm": {"type": "layer_norm", "eps": 1e-6}},
+        {"norm": "group_norm"},
+    ],
+    "global_filter": [{"grid": [5, 9]}, {"grid": 1}, {"grid": [4, 11]}],
+    "inception_conv": [
+        {},
+        {"square_kernel_size": 5, "band_kernel_size": 9, "branch_ratio": 0.25},
+        {"square_kernel_size": 1, "band_kernel_size": 1, "branch_ratio": 0.33},
+    ],
+    "mbconv": [
+        {},
+        {"kernel_size": 5, "expand_ratio": 0.5, "squeeze_ratio": None, "bias": False},
+        {"norm": "layer_norm", "activation": {"type": "gelu", "approximate": "tanh"}},
+    ],
+    "large_kernel_attention": [{}, {"kernel_size": 3, "dilation": 1}],
+    "random_mixing": [{"grid": [5, 9]}, {"grid": 1}, {"grid": [9, 11]}],
+    "reduced_attention": [
+        {"head_dim": 8},
+        {"head_dim": 8, "reduction": 2, "qkv_bias": False},
+        {"num_heads": 1, "pool_size": 3},
+    ],
+    "shift": [{}, {"n_div": 4}, {"n_div": 5}],
     "pooling": [{}, {"kernel_size": 5}],
     "identity": [{}],
 }

@@ -21,14 +21,27 @@ SIZES = [EXAMPLE, (1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 200, 52), (2, 3, 11, 4
 """The last one has fewer rows of tokens than a window."""
 
 SHIFTED = ["window_attention", "window_mlp", "cosine_window_attention"]
-HEADS = ["global_attention", "linear_attention", "neighborhood_attention"]
+HEADS = ["global_attention", "linear_attention", "channel_attention"]
 MIXERS: dict[str, dict[str, object]] = {
     **{name: {"head_dim": 4, "window_size": 4, "shift_size": 2} for name in SHIFTED},
     "grid_attention": {"head_dim": 4, "window_size": 4},
     **{name: {"head_dim": 4} for name in HEADS},
+    "neighborhood_attention": {"head_dim": 4, "kernel_size": 3, "dilation": 2},
     **{name: {} for name in ("pooling", "depthwise_conv", "separable_conv", "identity")},
+    "axial_shift": {},
+    "cross_window_attention": {"head_dim": 2, "stripe_width": 3},
+    "focal_modulation": {},
+    "inception_conv": {},
+    "large_kernel_attention": {},
+    "mbconv": {},
+    "shift": {"n_div": 4},
+    "reduced_attention": {"head_dim": 4, "reduction": 2},
 }
-FIXED_GRID = {"token_mlp": {"grid": [19, 26], "hidden_dim": 6}}
+FIXED_GRID = {
+    "token_mlp": {"grid": [19, 26], "hidden_dim": 6},
+    "global_filter": {"grid": [19, 26]},
+    "random_mixing": {"grid": [19, 26]},
+}
 """Mixers whose weights belong to one grid, which are exported for it: that of `EXAMPLE`."""
 RULES = ["pad", "pad_shift", "clamp", "clamp_both"]
 RULES_OF = {

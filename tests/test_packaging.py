@@ -1,49 +1,78 @@
-"""The wheel, installed elsewhere, and the public names."""
+"""The wheel and the sdist, the wheel installed elsewhere, and the public names."""
 
 import ast
 import importlib.util
 import json
-import os
-import subprocess
+import re
 import sys
+import tarfile
+import tomllib
 from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from environments import ROOT, environment, output
+from ruamel.yaml import YAML
 
 import hierarch
 
-ROOT = Path(__file__).parents[1]
 SPECS = sorted(path.relative_to(ROOT / "specs") for path in (ROOT / "specs").rglob("*.yaml"))
 
 
-def python(*args, cwd, **env):
-    """The output of a command in a folder from which the checkout cannot be imported."""
-    command = [sys.executable, *map(str, args)]
-    environment = {**os.environ, **{key: str(value) for key, value in env.items()}}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder with the sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("built")
+    # where the build backend is installed, nothing is fetched for a build of its own
+    local = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
+    output(sys.executable, "-m", "build", *local, "--outdir", folder, ROOT, cwd=folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    # where the build backend is installed, nothing is fetched for a build of its own
-    local = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
-    python("-m", "build", "--wheel", *local, "--outdir", folder, ROOT, cwd=folder)
-    [built] = folder.glob("*.whl")
-    return built
+def wheel(built):
+    [wheel] = built.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder with nothing but the installed wheel."""
-    site = tmp_path_factory.mktemp("site")
-    options = ("--quiet", "--no-deps", "--no-index", "--target", site)
-    python("-m", "pip", "install", *options, wheel, cwd=site.parent)
-    return site
+    """The programs of a new environment with the installed wheel."""
+    programs = environment(tmp_path_factory.mktemp("elsewhere") / "env")
+    options = ("--quiet", "--no-deps", "--no-index")
+    output(programs / "python", "-m", "pip", "install", *options, wheel, cwd=programs)
+    return programs
+
+
+def test_both_distributions_pass_the_strict_check(built):
+    files = sorted(built.iterdir())
+    assert [file.name.split("-")[0] for file in files] == ["hierarch_vision"] * 2
+    checked = output(sys.executable, "-m", "twine", "check", "--strict", *files, cwd=built)
+    assert checked.count("PASSED") == 2
+
+
+def test_the_sdist_has_all_that_the_tests_and_the_docs_need(built):
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = ("hierarch", "specs", "recipes", "tests", "docs", "examples")
+    wanted = {
+        file.relative_to(ROOT).as_posix()
+        for folder in folders
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in (".py", ".yaml", ".md", ".json", ".csv", ".safetensors", ".typed")
+    }
+    assert wanted <= names
+    alone = {
+        "conftest.py",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    }
+    assert alone | {"CITATION.cff", "action.yml", ".pre-commit-hooks.yaml"} <= names
 
 
 def test_the_wheel_has_the_package_the_specs_and_the_types(wheel):
@@ -52,6 +81,8 @@ def test_the_wheel_has_the_package_the_specs_and_the_types(wheel):
     recipes = {f"hierarch/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
     assert len(recipes) > 1
     assert names >= recipes
+    page = {f"hierarch/page/page.{suffix}" for suffix in ("html", "css", "js")}
+    assert names >= page
     assert names >= {"hierarch/specs/schema.json", "hierarch/py.typed", "hierarch/__main__.py"}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "hierarch").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
@@ -70,6 +101,23 @@ def test_the_wheels_metadata(wheel):
     assert metadata["License-Expression"] == "MIT"
     assert "torch>=2.6" in metadata.get_all("Requires-Dist")
     assert "hierarch = hierarch.cli:main" in commands
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_citation_is_of_this_version():
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation.keys() >= {"cff-version", "message", "title", "authors"}
+    assert (citation["version"], citation["license"]) == (hierarch.__version__, project["license"])
+    assert project["version"] == hierarch.__version__
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_of_the_repository_lead_there(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_presets_are_found_by_name_without_a_checkout(installed, tmp_path):
@@ -84,8 +132,8 @@ print(json.dumps({
     "recipe": hierarch.load_recipe("smoke").name,
 }))
 """
-    found = json.loads(python("-c", code, cwd=tmp_path, PYTHONPATH=installed))
-    assert Path(found["file"]) == installed / "hierarch" / "__init__.py"
+    found = json.loads(output(installed / "python", "-c", code, cwd=tmp_path))
+    assert Path(found["file"]).is_relative_to(installed.parent)
     assert found["presets"] == [path.with_suffix("").as_posix() for path in SPECS]
     assert found["recipe"] == "smoke"
     assert found["depths"] == [2, 2, 6, 2]
@@ -93,8 +141,9 @@ print(json.dumps({
 
 
 def test_the_command_works_without_a_checkout(installed, tmp_path):
-    swap = ("-m", "hierarch", "swap", "ablations/swin_tiny_no_shift", "--mixer", "pooling")
-    text = python(*swap, cwd=tmp_path, PYTHONPATH=installed)
+    swap = ("swap", "ablations/swin_tiny_no_shift", "--mixer", "pooling")
+    text = output(installed / "hierarch", *swap, cwd=tmp_path)
+    assert text == output(installed / "python", "-m", "hierarch", *swap, cwd=tmp_path)
     assert text.startswith("# yaml-language-server")
     assert hierarch.loads(text) == hierarch.swap("ablations/swin_tiny_no_shift", "pooling")
 
@@ -146,7 +195,8 @@ def test_type_checkers_see_the_same_names():
     assert seen == hierarch._HOME
 
 
-def test_importing_the_library_does_not_import_torch(tmp_path):
+def test_importing_the_library_does_not_import_torch(installed, tmp_path):
     code = "import sys, hierarch; hierarch.{}; print('torch' in sys.modules)"
-    assert python("-c", code.format("presets()"), cwd=tmp_path) == "False\n"
-    assert python("-c", code.format("build"), cwd=tmp_path) == "True\n"
+    for name, imported in [("presets()", "False\n"), ("build", "True\n")]:
+        found = output(installed / "python", "-c", code.format(name), cwd=tmp_path)
+        assert found == imported

@@ -24,7 +24,9 @@ def held(*modules):
 def test_every_preset_has_the_parameters_that_are_claimed(preset):
     spec = hierarch.load(preset)
     model, plan = built(spec), spec.plan()
-    assert stem_params(spec, dim=plan[0].in_dim) == held(model.stem, model.position_embedding)
+    assert stem_params(spec, dim=plan[0].in_dim) == held(
+        model.stem, model.position_embedding, model.extra_tokens
+    )
     assert [stage_params(stage) for stage in plan] == [held(stage) for stage in model.stages]
     assert head_params(spec, plan[-1]) == held(model.norm, model.head)
     assert params(spec) == held(model)
@@ -62,13 +64,12 @@ class Counted:
 @given(backbone_specs())
 def test_a_part_without_a_formula_is_counted_to_the_same(spec):
     for stage in spec.plan():
-        for mixer in stage.mixers:
-            assert Counted.of(mixer)(dim=stage.dim) == mixer.params(dim=stage.dim)
-            expected = stage.block.params(stage, mixer)
-            assert Counted.of(stage.block)(stage, mixer) == expected
         dim = stage.dim
-        assert Counted.of(stage.norm)(dim=dim) == stage.norm.params(dim=dim)
-        assert Counted.of(stage.activation)() == stage.activation.params()
+        for block in stage.blocks:
+            assert Counted.of(block.mixer)(dim=dim) == block.mixer.params(dim=dim)
+            assert Counted.of(block.spec)(block) == block.spec.params(block)
+            assert Counted.of(block.norm)(dim=dim) == block.norm.params(dim=dim)
+            assert Counted.of(block.activation)() == block.activation.params()
         assert Counted.of(spec.stem)(dim=dim) == spec.stem.params(dim=dim)
         if down := stage.downsample:
             assert Counted.of(down)(in_dim=8, dim=dim) == down.params(in_dim=8, dim=dim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,9 @@ from hierarch.nn.layers import LayerScale
 from hierarch.spec import registry
 from hierarch.spec.claim import claim
 from hierarch.spec.grid import tokens
+from hierarch.spec.params import params
 
-NORMS = ["layer_norm", "group_norm", "affine"]
+NORMS = ["layer_norm", "group_norm", "affine", "batch_norm"]
 SIZES = [(1, 1), (2, 1), (1, 7), (6, 6), (7, 9), (8, 13), (16, 5)]
 
 
@@ -49,7 +52,9 @@ def test_activations_are_their_formulas():
         "gelu": x * torch.special.ndtr(x),
         "relu": positive,
         "squared_relu": positive**2,
+        "silu": x * x.sigmoid(),
         "star_relu": positive**2,
+        "tanh": (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
     }
     assert expected.keys() == set(registry.names("activation"))
     for name, wanted in expected.items():
@@ -100,6 +105,39 @@ def test_layer_norm_is_torchs(bias):
     same(norm(x), theirs(x))
 
 
+def test_batch_norm_is_torchs():
+    norm = perturb(part("norm", "batch_norm", eps=1e-3, momentum=0.3).build(8))
+    theirs = nn.BatchNorm2d(8, eps=1e-3, momentum=0.3)
+    theirs.load_state_dict(norm.state_dict() | {"num_batches_tracked": torch.tensor(0)})
+    for seed, mode in enumerate((False, True, False)):
+        x = noise(2, 5, 3, 8, seed=seed) * 3 + 1
+        close(norm.train(mode)(x), theirs.train(mode)(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        close(norm.running_mean, theirs.running_mean)
+        close(norm.running_var, theirs.running_var)
+
+
+def test_running_statistics_start_anew_after_a_reset():
+    norm = perturb(part("norm", "batch_norm").build(8))
+    norm.reset_parameters()
+    assert not norm.running_mean.any()
+    assert (norm.running_var == 1).all()
+
+
+@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual"])
+def test_a_network_may_have_no_norm_at_all(block):
+    spec = hierarch.load(tiny(block=block, norm="none", head={"num_classes": 5}))
+    report = hierarch.measure(spec, sizes=[64])
+    assert (report.verdict, report.params) == ("linear", params(spec))
+    assert all(stage.parts["norm"] == 0 for stage in report.sizes[0].stages)
+    x, one = noise(2, 8, 8, 8), perturb(hierarch.build(spec)).stages[0].blocks[0]
+    if block == "single_residual":
+        wanted = x + one.mlp(one.mixer(x))
+    else:
+        wanted = x + one.mixer(x)
+        wanted = wanted + one.mlp(wanted)
+    close(one(x), wanted)
+
+
 def test_affine_scales_and_shifts_each_channel():
     norm, x = perturb(part("norm", "affine").build(8)), noise(2, 5, 3, 8)
     expected = [x[..., c] * norm.weight[c] + norm.bias[c] for c in range(8)]
@@ -118,7 +156,7 @@ def test_a_norm_starts_at_init_also_after_a_reset(name, init):
 
 
 def test_every_norm_is_tested():
-    assert sorted(NORMS) == registry.names("norm")
+    assert sorted([*NORMS, "none"]) == registry.names("norm")
 
 
 # any network
@@ -257,6 +295,70 @@ def test_a_convolution_without_bias_or_norm():
     assert [*stem.state_dict(), *down.state_dict()] == ["proj.weight", "conv.weight"]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"norm": "layer_norm"},
+        {"strides": [2, 1], "inner_norm": "layer_norm", "activation": "gelu", "bias": False},
+        {"strides": [2, 2, 2], "kernel_size": 5, "activation": "star_relu", "hidden_ratio": 1.5},
+    ],
+    ids=str,
+)
+def test_a_stack_of_convolutions_is_torchs(fields):
+    spec = hierarch.load(
+        {"mixer": "identity", "stem": {"type": "conv_stack", **fields}}
+        | {"stages": [{"dim": 8, "depth": 1}]}
+    )
+    stem = perturb(hierarch.build(spec)).stem.double()
+    layers = []
+    for conv, norm, act in zip(stem.convs, stem.norms, stem.acts, strict=True):
+        layers += [conv, ChannelsLast(norm), act]
+    plain = nn.Sequential(*layers, stem.proj, ChannelsLast(stem.norm))
+    images = noise(2, 3, 41, 30).double()
+    close(stem(images).permute(0, 3, 1, 2), plain(images))
+    report = hierarch.measure(spec, sizes=[32, (41, 30), (3, 5)])
+    assert (report.verdict, report.params) == ("linear", params(spec))
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_a_norm_may_follow_a_downsampling():
+    stage = {"dim": 8, "depth": 1}
+    down = {"type": "conv_downsample", "norm": "layer_norm", "out_norm": "affine"}
+    spec = hierarch.load({"mixer": "identity", "downsample": down, "stages": [stage, stage]})
+    layer = perturb(hierarch.build(spec)).stages[1].downsample.double()
+    x = noise(2, 9, 7, 8).double()
+    inner = layer.conv(layer.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    close(layer(x), layer.out_norm(inner))
+    report = hierarch.measure(spec, sizes=[32, (41, 30)])
+    assert (report.verdict, report.params) == ("linear", params(spec))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (2, 3, 0)])
+def test_the_rest_of_a_map_may_be_padded(size, kernel, stride, padding):
+    fields = {"kernel_size": kernel, "stride_size": stride, "padding": padding}
+    spec = part("downsample", "conv_downsample", pad_rest=True, norm={"type": "affine"}, **fields)
+    down, x = perturb(spec.build(3, 8)), noise(2, *size, 3)
+    rest = [-n % stride for n in size]
+    padded = F.pad(down.norm(x).permute(0, 3, 1, 2), (0, rest[1], 0, rest[0]))
+    out = down(x)
+    close(out, down.conv(padded).permute(0, 2, 3, 1))
+    assert out.shape[1:3] == spec.grid(size)
+    macs = out[0].numel() * kernel**2 * 3
+    assert spec.macs(in_dim=3, dim=8, grid=size) == macs
+    slots = math.prod(n + more for n, more in zip(size, rest, strict=True))
+    wasted = macs * (slots - math.prod(size)) // slots
+    assert spec.padding_macs(in_dim=3, dim=8, grid=size) == wasted
+
+
 def test_patch_merging_norms_before_or_after_its_projection():
     x = noise(2, 6, 4, 8)
     before, after = (
@@ -327,6 +429,16 @@ def test_a_hidden_layer_is_linear_activation_norm(norm):
     x = hidden.norm(x[:, None, None]).flatten(1)
     close(model.forward_head(features), F.linear(x, fc.weight, fc.bias))
     assert model.get_classifier() is fc
+
+
+def test_the_norm_of_a_hidden_layer_may_be_another_than_the_heads():
+    head = {"hidden_ratio": 2, "norm": "none", "hidden_norm": {"type": "layer_norm", "eps": 1e-3}}
+    spec = hierarch.load(tiny(head=head))
+    model = hierarch.build(spec)
+    assert isinstance(model.norm, nn.Identity)
+    assert model.head.hidden.norm.eps == 1e-3
+    report = hierarch.measure(spec, sizes=[64])
+    assert (report.verdict, report.params) == ("linear", params(spec))
 
 
 @pytest.mark.parametrize("pool_first", [False, True])

@@ -43,7 +43,7 @@ def test_every_preset_is_valid(file):
         ("window_size: 7", "window_sise: 7"),
         ("depth: 6", "depht: 6"),
         ("input_size: 224", "input_size: large"),
-        ("input_size: 224", "input_size: [224, 224, 3]"),
+        ("input_size: 224", "input_size: [224, 224, 3, 1]"),
         ("dim: 96", "dim: '96'"),
         ("dim: 96", "dim: 0"),
         ("depth: 6", "depth: 1.5"),

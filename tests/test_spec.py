@@ -20,6 +20,7 @@ PAPER_PRESETS = {
 HEADED = [
     *("window_attention", "window_mlp", "global_attention", "cosine_window_attention"),
     *("grid_attention", "neighborhood_attention", "linear_attention"),
+    *("channel_attention", "cross_window_attention", "reduced_attention"),
 ]
 
 
@@ -59,19 +60,25 @@ def test_defaults_are_the_published_ones():
             lambda s: s.norm.eps,
             (0.5, 1e-5),
         ),
-        ("mlp_ratio", 2, 3.5, lambda s: s.hidden_dim / s.dim, (2, 3.5)),
-        ("mlp_bias", True, False, lambda s: s.mlp_bias, (True, False)),
-        ("mlp_bias", False, True, lambda s: s.mlp_bias, (False, True)),
-        ("activation", "relu", "star_relu", lambda s: s.activation.type, ("relu", "star_relu")),
+        ("mlp_ratio", 2, 3.5, lambda s: s.blocks[0].hidden_dim / s.dim, (2, 3.5)),
+        ("mlp_bias", True, False, lambda s: s.blocks[0].mlp_bias, (True, False)),
+        ("mlp_bias", False, True, lambda s: s.blocks[0].mlp_bias, (False, True)),
+        (
+            "activation",
+            "relu",
+            "star_relu",
+            lambda s: s.blocks[0].activation.type,
+            ("relu", "star_relu"),
+        ),
         (
             "block",
             "post_norm",
             {"type": "pre_norm", "residual_scale": 1},
-            lambda s: s.block.to_data(),
+            lambda s: s.blocks[0].spec.to_data(),
             ("post_norm", {"type": "pre_norm", "residual_scale": 1}),
         ),
-        ("drop_rate", 0.25, 0.0, lambda s: s.drop_rate, (0.25, 0)),
-        ("layer_scale", 0.1, 1e-6, lambda s: s.layer_scale, (0.1, 1e-6)),
+        ("drop_rate", 0.25, 0.0, lambda s: s.blocks[0].drop_rate, (0.25, 0)),
+        ("layer_scale", 0.1, 1e-6, lambda s: s.blocks[0].layer_scale, (0.1, 1e-6)),
         (
             "downsample",
             {"type": "patch_merging", "norm": {"type": "layer_norm", "eps": 0.5}},
@@ -192,12 +199,21 @@ def test_out_indices_and_a_head_exclude_each_other():
         spec(out_indices=[0], head={"num_classes": 10})
 
 
-def test_a_position_embedding_is_none_or_absolute():
+def test_a_position_embedding_is_none_or_a_part():
     assert spec(position_embedding="none") == spec(position_embedding=None) == spec()
     absolute = spec(position_embedding={"type": "absolute", "grid": [56, 48]})
     assert absolute.position_embedding.grid == (56, 48)
-    with pytest.raises(SpecError, match=r"position_embedding\.type: should be 'absolute', got"):
+    with pytest.raises(SpecError, match=r"position_embedding\.type: unknown position 'relative'"):
         spec(position_embedding={"type": "relative", "grid": 7})
+
+
+def test_a_position_of_a_stage_comes_after_some_of_its_blocks():
+    plan = spec(position="conditional", position_after=1).plan()
+    assert {(stage.position.type, stage.position_after) for stage in plan} == {("conditional", 1)}
+    with pytest.raises(SpecError, match=r"stages\[0\]\.position_after: should be at most"):
+        spec(position="conditional", position_after=200)
+    with pytest.raises(SpecError, match=r"dim=6 is not divisible by 4, for the sines.*sinusoidal"):
+        spec(position_embedding="sinusoidal", mixer="pooling", stages=[{"dim": 6, "depth": 1}])
 
 
 def test_drop_path_rises_linearly_over_the_whole_network():

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import hierarch
 from hierarch import engine
 from hierarch.blocks.pre_norm import PreNorm
-from hierarch.engine import attention, caches, gathering, streaming, strips
+from hierarch.engine import attention, caches, gathering, orders, streaming, strips
 from hierarch.engine.onednn import ONEDNN_DTYPES
-from hierarch.engine.streaming import PADDING
+from hierarch.engine.orders import PADDING
 from hierarch.mixers.window_attention import WindowAttention
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
@@ -154,11 +154,11 @@ def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
 
 @pytest.mark.parametrize("small", [True, False])
 def test_the_order_of_windows_is_cached_for_small_maps(model, monkeypatch, small):
-    made, original = [], streaming._order
-    monkeypatch.setattr(streaming, "_order", lambda *of: made.append(of) or original(*of))
+    made, original = [], orders._order
+    monkeypatch.setattr(orders, "_order", lambda *of: made.append(of) or original(*of))
     if not small:
-        monkeypatch.setattr(streaming, "MAX_KEPT_SLOTS", 0)
-    streaming._kept_order.cache_clear()
+        monkeypatch.setattr(orders, "MAX_KEPT_SLOTS", 0)
+    orders.kept.clear()
     images = noise(2, 3, 64, 64)
     with torch.inference_mode():
         model(images)
@@ -740,7 +740,7 @@ axes = st.builds(
 @given(st.tuples(axes, axes), st.integers(1, 3))
 def test_every_token_is_in_one_window(pair, batch):
     cut = Cut(pair)
-    index, counts = streaming.order(cut, batch)
+    index, counts = orders.order(cut, batch)
     held = index[index != PADDING]
     assert sorted(held.tolist()) == list(range(batch * pair[0].size * pair[1].size))
     assert sum(count for _, count in counts) == len(index) == batch * cut.count

@@ -20,9 +20,9 @@ from hierarch.train.images import (
     collate,
     evaluation,
     training,
-    with_channels,
 )
 from hierarch.train.order import Batches, Plan, Share, epoch_order, seed_of
+from hierarch.train.reading import with_channels
 from hierarch.train.recipe import load_recipe
 from hierarch.train.sources import open_data
 

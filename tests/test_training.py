@@ -118,6 +118,21 @@ def test_any_network(spec, size):
     assert error(found) <= 1e-4 * total + 1e-6 + error(plain)
 
 
+@pytest.mark.parametrize("block", ["pre_norm", "single_residual"])
+def test_a_batch_norm_takes_each_batch_in_once(block):
+    spec = tiny(block=block, norm="batch_norm", layer_scale=0.5)
+    model = perturb(hierarch.build(spec)).train()
+    plain, images = copy.deepcopy(model), noise(2, 3, 64, 64)
+    found = gradients(model, images)
+    with engine.disabled():
+        wanted = gradients(plain, images)
+    for one in found:
+        torch.testing.assert_close(found[one], wanted[one], rtol=1e-3, atol=1e-3)
+    for name, buffer in plain.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(model.get_buffer(name), buffer)
+
+
 def test_presets_at_full_width(ours):
     model = perturb(hierarch.build("swin_tiny", drop_path_rate=0), std=0.02).train()
     exact = copy.deepcopy(model).double()
@@ -130,10 +145,17 @@ def test_presets_at_full_width(ours):
     assert len(ours) == 28
 
 
+def an_mlp(dim, *, bias=True):
+    spec = hierarch.load(
+        {"mixer": "identity", "mlp_bias": bias, "stages": [{"dim": dim, "depth": 1}]}
+    )
+    return Mlp(spec.plan()[0].blocks[0])
+
+
 @pytest.mark.parametrize("norm", [None, nn.LayerNorm(12)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_an_mlp_keeps_its_input_and_one_hidden_layer(norm, bias, ours):
-    mlp = Mlp(12, 48, activation=nn.GELU(), bias=bias, drop_rate=0)
+    mlp = an_mlp(12, bias=bias)
     kept = []
     x = noise(2, 5, 15, 12).requires_grad_()
     with saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -146,7 +168,7 @@ def test_an_mlp_keeps_its_input_and_one_hidden_layer(norm, bias, ours):
 
 @pytest.mark.parametrize("order", [(0, 2, 3, 1), (2, 1, 0, 3), (3, 0, 1, 2)])
 def test_an_mlps_input_and_gradient_may_lie_in_memory_in_any_order(order, ours):
-    mlp = Mlp(6, 24, activation=nn.GELU(), bias=True, drop_rate=0)
+    mlp = an_mlp(6)
     norm, exact = nn.LayerNorm(6), copy.deepcopy(mlp).double()
     x, grad = (noise(6, 6, 6, 6, seed=seed).permute(order) for seed in (0, 1))
     found, wanted = (one.detach().requires_grad_() for one in (x, x.double()))

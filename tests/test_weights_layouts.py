@@ -77,6 +77,10 @@ def test_who_has_no_names_says_so(network):
 TOLD_APART = [
     *("swin_tiny", "swin_mixer_tiny_d24", "swin_v2_tiny_window8_256", "convnext_tiny"),
     *("caformer_s18", "poolformer_s12", "vit_tiny_patch16", "mlp_mixer_base_patch16", "resmlp_s12"),
+    *("pvt_v2_b0", "twins_svt_small", "deit_tiny_patch16", "deit_tiny_distilled_patch16"),
+    *("focalnet_tiny_srf", "focalnet_large_fl3", "davit_tiny", "inception_next_atto"),
+    *("nat_small", "dinat_tiny", "maxvit_tiny", "maxvit_small"),
+    *("van_b0", "cswin_tiny"),
 ]
 
 

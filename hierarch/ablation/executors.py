@@ -27,14 +27,24 @@ Within = Callable[[Cell, float, float], None]
 
 
 class Executor(Protocol):
-    """What runs cells."""
+    """What runs cells.
+
+    >>> class Nowhere:
+    ...     def run(self, cells, done, within):
+    ...         for cell in cells:
+    ...             done(cell, "nothing runs here")
+    """
 
     def run(self, cells: Sequence[Cell], done: Done, within: Within) -> None:
         """Run them all, and return when all have ended."""
 
 
 class Processes:
-    """On this machine, each cell in a process of its own, so many at a time."""
+    """On this machine, each cell in a process of its own, so many at a time.
+
+    >>> Processes(jobs=2).jobs
+    2
+    """
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
@@ -95,6 +105,9 @@ class Submitit:
 
     `cluster` "local" runs the same jobs as processes of this machine. `parameters` are submitit's:
     timeout_min, mem_gb, cpus_per_task, gpus_per_node, slurm_partition, ...
+
+    >>> Submitit(jobs=16, parameters={"slurm_partition": "gpu", "timeout_min": 60}).cluster
+    'slurm'
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from hierarch.errors import SpecError
 from hierarch.spec.base import Name, Side, Spec, fault, nearest
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.lattice import Freedom
 from hierarch.spec.match import check_freedoms
 from hierarch.spec.reader import Kind
@@ -80,7 +80,7 @@ class Grid(Spec):
     match: BudgetChoice = "none"
     """The budget of arms that name none: macs, params, or none. An arm that is the base keeps its
     widths."""
-    at: Annotated[int | Pair, Side(8, 4096)] | None = None
+    at: Annotated[int | Sides, Side(8, 4096)] | None = None
     """Size of the image of that budget; by default the one that the base is trained at."""
     arms: Annotated[tuple[ArmSpec, ...], Field(min_length=2, max_length=1000)]
     """The networks."""

@@ -15,7 +15,7 @@ from hierarch.spec import documents
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.budget import Budget, Macs, Params, spent
 from hierarch.spec.difference import difference
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Sides, per_axis
 from hierarch.spec.load import read, validate, with_classes
 from hierarch.spec.match import Match
 from hierarch.spec.match import match as match_claim
@@ -41,7 +41,7 @@ class Arm:
     """How the budget was met, where there is one."""
 
     @property
-    def size(self) -> Pair:
+    def size(self) -> Sides:
         """The image's, in pixels, in training."""
         return image_size(self.spec, self.recipe)
 
@@ -71,7 +71,7 @@ def plan(source: Source, *, classes: int | None = None) -> Plan:
     files = _Files(document)
     base = files.spec("base", classes=classes)
     recipe = files.recipe("recipe")
-    size = pair(grid.at) if grid.at else image_size(base, recipe)
+    size = per_axis(grid.at) if grid.at else image_size(base, recipe)
     arms, lines = [], []
     for i, arm in enumerate(grid.arms):
         spec = base if arm.spec is None else files.spec("arms", i, "spec", classes=classes)
@@ -176,7 +176,7 @@ def _assignments(values: Mapping[str, Any]) -> Iterator[tuple[list[str], Any]]:
 
 
 def _matched(
-    spec: BackboneSpec, base: BackboneSpec, budget: BudgetChoice, size: Pair, arm: ArmSpec
+    spec: BackboneSpec, base: BackboneSpec, budget: BudgetChoice, size: Sides, arm: ArmSpec
 ) -> Match | None:
     """The spec at the base's cost; None without a budget, and for the base."""
     if budget == "none" or spec == base:

@@ -50,6 +50,28 @@ def ablate(
     matplotlib is installed.
 
     Raises `SpecError`, `DataError`, or `TrainError` where the folder holds another grid's runs.
+
+    >>> from hierarch.ablation.cells import run_cell
+    >>> class InThisProcess:
+    ...     def run(self, cells, done, within):
+    ...         for cell in cells:
+    ...             done(cell, run_cell(cell))
+    >>> grid = {
+    ...     "name": "one",
+    ...     "base": {
+    ...         "input_size": 8,
+    ...         "stem": {"type": "patch_embed", "patch_size": 2, "in_chans": 1},
+    ...         "mixer": "pooling",
+    ...         "stages": [{"dim": 8, "depth": 1}],
+    ...     },
+    ...     "recipe": {"epochs": 1, "batch_size": 128, "mean": [0.3], "std": [0.35]},
+    ...     "seeds": [0],
+    ...     "arms": [{"name": "pooling"}, {"name": "identity", "mixer": "identity"}],
+    ... }
+    >>> cpu = {"accelerator": "cpu"}
+    >>> report = ablate(grid, "digits", executor=InThisProcess(), machine=cpu)
+    >>> [arm.name for arm in report.arms]
+    ['pooling', 'identity']
     """
     require("lightning", "torchvision", "scipy")
     from hierarch.train.folder import RunFolder

@@ -16,8 +16,11 @@ from hierarch.building import Backbone
 from hierarch.complexity.peers import first_line
 from hierarch.errors import BenchError, HierarchError, PeerError
 from hierarch.report import shown_size
+from hierarch.spec.grid import Sides
 
 Call = Callable[[], object]
+Images = Tensor | list[Tensor]
+"""A batch (B, C, H, W), or a list of images (C, H, W)."""
 LEARNING_RATE = 1e-4
 
 
@@ -28,22 +31,39 @@ def prepared(contender: Contender, setting: Setting) -> Call:
     does not accept the image size.
     """
     call = _prepared(contender, setting)
+    step = "a training step" if setting.mode == "training" else "an image"
+    what = f"{step} of {shown_size(setting.size)}, batch {setting.batch}, {setting.dtype}"
+    return lambda: _checked(call, contender, what)
 
-    def checked_call() -> object:
-        try:
-            return call()
-        except HierarchError:
-            raise
-        except Exception as error:  # a network or a compiler may raise anything
-            kind = PeerError if contender.is_peer else BenchError
-            step = "a training step" if setting.mode == "training" else "an image"
-            how = "" if contender.execution == "eager" else f", {contender.execution}"
-            raise kind(
-                f"{contender.name} cannot take {step} of {shown_size(setting.size)}, batch "
-                f"{setting.batch}, {setting.dtype}{how}: {first_line(error)}"
-            ) from error
 
-    return checked_call
+def any_size(contender: Contender, setting: Setting) -> Callable[[Images], object]:
+    """Builds the contender for images of every size, and returns a function that makes one call:
+    of a batch, or, if the network is a spec's, of a list of images.
+
+    The function raises `PeerError` or `BenchError` if the network fails, for example because it
+    does not accept the image size.
+    """
+    run = _synchronized(_forward, network(contender, setting, None), setting.device)
+
+    def call(images: Images) -> object:
+        if isinstance(images, Tensor):
+            shown = f"an image of {shown_size(images.shape[2:])}, batch {len(images)}"
+        else:
+            shown = f"a list of {', '.join(shown_size(image.shape[1:]) for image in images)}"
+        return _checked(lambda: run(images), contender, f"{shown}, {setting.dtype}")
+
+    return call
+
+
+def _checked(call: Call, contender: Contender, what: str) -> object:
+    try:
+        return call()
+    except HierarchError:
+        raise
+    except Exception as error:  # a network or a compiler may raise anything
+        kind = PeerError if contender.is_peer else BenchError
+        how = "" if contender.execution == "eager" else f", {contender.execution}"
+        raise kind(f"{contender.name} cannot take {what}{how}: {first_line(error)}") from error
 
 
 def _prepared(contender: Contender, setting: Setting) -> Call:
@@ -59,16 +79,23 @@ def _prepared(contender: Contender, setting: Setting) -> Call:
     run = _training(model) if setting.mode == "training" else _forward
     if contender.execution == "compiled":
         run = _compiled(model, run, setting)
-    return _synchronized(run, model, images, setting.device)
+    call = _synchronized(run, model, setting.device)
+    return lambda: call(images)
 
 
 def ready(contender: Contender, setting: Setting) -> tuple[nn.Module, Tensor]:
     """The contender's network with random weights, in the setting's mode, and random images."""
-    model = contender.module(setting.size).to(setting.device, setting.torch_dtype)
-    images = _images(contender, setting).to(setting.device, setting.torch_dtype)
+    model = network(contender, setting, setting.size)
+    return model, _images(contender, setting).to(setting.device, setting.torch_dtype)
+
+
+def network(contender: Contender, setting: Setting, size: Sides | None) -> nn.Module:
+    """The contender's network for images of a size, or of every size, with random weights, in the
+    setting's mode."""
+    model = contender.module(size).to(setting.device, setting.torch_dtype)
     if isinstance(model, Backbone):
         _pack(model, contender, setting)
-    return model.train(setting.mode == "training"), images
+    return model.train(setting.mode == "training")
 
 
 def _images(contender: Contender, setting: Setting) -> Tensor:
@@ -87,11 +114,11 @@ def _pack(model: Backbone, contender: Contender, setting: Setting) -> None:
             raise BenchError(f"{contender.name}: {error}") from error
 
 
-Run = Callable[[Callable[[Tensor], Any], Tensor], object]
+Run = Callable[[Callable[[Any], Any], Any], object]
 """Makes one call of a network, compiled or not, with these images."""
 
 
-def _forward(network: Callable[[Tensor], Any], images: Tensor) -> object:
+def _forward(network: Callable[[Any], Any], images: Images) -> object:
     with torch.inference_mode():
         return network(images)
 
@@ -127,11 +154,11 @@ def _compiled(model: nn.Module, run: Run, setting: Setting) -> Run:
     return with_compiled
 
 
-def _synchronized(run: Run, model: nn.Module, images: Tensor, device: str) -> Call:
+def _synchronized(run: Run, model: nn.Module, device: str) -> Callable[[Images], object]:
     if device != "cuda":
-        return lambda: run(model, images)
+        return lambda images: run(model, images)
 
-    def call() -> object:
+    def call(images: Images) -> object:
         out = run(model, images)
         torch.cuda.synchronize()
         return out

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from hierarch.exporting.registry import get_target
 from hierarch.needs import require
 from hierarch.report import shown_size
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.load import load
 
 
@@ -38,9 +39,10 @@ class Contender:
     origin: Mapping[str, Any]
     """Identifies the network for another process: {"spec": ...} or {"peer": ...}."""
     in_chans: int
-    build: Callable[[Pair], nn.Module]
-    """Builds it with random weights, off the meta device, for images of a size."""
-    operators: Callable[[Pair], dict[str, int]]
+    build: Callable[[Sides | None], nn.Module]
+    """Builds it with random weights, off the meta device, for images of a size; for None, of as
+    many sizes as it can take."""
+    operators: Callable[[Sides], dict[str, int]]
     """MACs for one image of a size, by operator; may raise `CountError`."""
     execution: str = "eager"
     """"eager", "packed", "compiled", or "runtime" where `runtime` says which."""
@@ -50,8 +52,9 @@ class Contender:
     def is_peer(self) -> bool:
         return "peer" in self.origin
 
-    def module(self, size: Pair) -> nn.Module:
-        """The network. Raises `PeerError` for a peer that cannot be built for the size."""
+    def module(self, size: Sides | None) -> nn.Module:
+        """The network for images of a size, or of every size. Raises `PeerError` for a peer that
+        cannot be built for it."""
         try:
             with warnings.catch_warnings():
                 # from torchvision's GoogLeNet and Inception, on their future initialization
@@ -62,13 +65,14 @@ class Contender:
         except Exception as error:  # a constructor of another library may raise anything
             if not self.is_peer:
                 raise
+            images = shown_size(size) if size else "images of every size"
             raise PeerError(
-                f"{self.name} cannot be built for {shown_size(size)}: {first_line(error)}"
+                f"{self.name} cannot be built for {images}: {first_line(error)}"
             ) from error
 
 
 def spec_contender(spec: BackboneSpec) -> Contender:
-    def operators(size: Pair) -> dict[str, int]:
+    def operators(size: Sides) -> dict[str, int]:
         return measure(spec, [size]).sizes[0].operators
 
     return Contender(
@@ -100,7 +104,7 @@ def peer_contender(name: str) -> Contender:
         )
     peer = find_peer(name)
 
-    def operators(size: Pair) -> dict[str, int]:
+    def operators(size: Sides) -> dict[str, int]:
         return measure_peer(name, [size]).sizes[0].operators
 
     return Contender(
@@ -127,7 +131,7 @@ def _of_file(name: str, file: Path, function: str) -> Contender:
     if not callable(make):
         raise PeerError(f"{name[:80]!r}: the file has no function {function[:80]!r}")
 
-    def operators(size: Pair) -> dict[str, int]:
+    def operators(size: Sides) -> dict[str, int]:
         with torch.device("meta"):
             return dict(count(make().eval(), size, in_chans=3).macs[""])
 
@@ -146,6 +150,19 @@ def contender(origin: Mapping[str, Any], execution: str) -> Contender:
         spec_contender(load(origin["spec"])) if "spec" in origin else peer_contender(origin["peer"])
     )
     return replace(network, execution=execution)
+
+
+def named_contenders(specs: Iterable[BackboneSpec], peers: Iterable[str]) -> list[Contender]:
+    """The specs, with a number in names that are not unique, and the peers, each once."""
+    every = list(map(spec_contender, specs))
+    names = Counter(contender.name for contender in every)
+    numbered = [
+        replace(contender, name=f"{contender.name} #{number}")
+        if names[contender.name] > 1
+        else contender
+        for number, contender in enumerate(every, 1)
+    ]
+    return [*numbered, *map(peer_contender, dict.fromkeys(peers))]
 
 
 def check_runtime(contender: Contender, modes: list[str], device: str) -> None:

@@ -13,7 +13,7 @@ from hierarch.bench.machine import threads_of_torch
 from hierarch.bench.settings import settings
 from hierarch.errors import BenchError
 from hierarch.report import shown_size
-from hierarch.report.engine import Explanation, Explanations
+from hierarch.report.engine import Explanations
 from hierarch.spec.load import Source, load
 
 
@@ -48,7 +48,7 @@ def explain_specs(
         dtypes=dtypes,
         threads=threads,
         device=device,
-        default_size=loaded[0].input_size,
+        default_size=loaded[0].size,
     )
     explanations = []
     for setting in planned:
@@ -60,5 +60,5 @@ def explain_specs(
                 explanation = engine.explain(network, images)
             where = f"{shown_size(setting.size)}, batch {setting.batch}, {setting.dtype}"
             title = f"{spec.name}, {where}, {setting.mode}{', packed' if packed else ''}"
-            explanations.append(Explanation(explanation.steps, title))
+            explanations.append(replace(explanation, of=title))
     return Explanations(tuple(explanations))

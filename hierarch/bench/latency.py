@@ -15,7 +15,7 @@ from itertools import pairwise
 from hierarch.bench.run import benchmark
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.budget import Macs, spent
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.lattice import Freedom
 from hierarch.spec.match import TOLERANCE, Match, match
 
@@ -30,7 +30,7 @@ ROUNDS = 7
 def match_latency(
     reference: BackboneSpec,
     spec: BackboneSpec,
-    size: Pair,
+    size: Sides,
     *,
     stages: Sequence[int],
     move: Sequence[Freedom] = ("widths",),

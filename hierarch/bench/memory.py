@@ -35,13 +35,11 @@ def peak(contender: Contender, setting: Setting) -> Peak:
         "execution": contender.execution,
         "setting": asdict(setting),
     }
-    folder = str(Path(hierarch.__file__).parents[1])
-    paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "hierarch.bench.worker"],
             input=json.dumps(request),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             capture_output=True,
             encoding="utf-8",
             timeout=LIMIT,
@@ -53,3 +51,10 @@ def peak(contender: Contender, setting: Setting) -> Peak:
         return Peak(None, f"its process ended with status {done.returncode}: {message[-1][:200]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     return Peak(answer["bytes"], answer["why"])
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that imports this package from where it is."""
+    folder = str(Path(hierarch.__file__).parents[1])
+    paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

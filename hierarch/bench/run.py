@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from hierarch.bench.calls import prepared
-from hierarch.bench.contenders import Contender, check_runtime, peer_contender, spec_contender
+from hierarch.bench.contenders import Contender, check_runtime, named_contenders
 from hierarch.bench.gemm import gemm_macs, multiplications, share
 from hierarch.bench.machine import processor, threads_of_torch
 from hierarch.bench.memory import Peak, peak
 from hierarch.bench.settings import Setting, settings, whole
 from hierarch.errors import BenchError, CountError
 from hierarch.report import BenchReport, BenchRow, BenchSetting, GemmLimit, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.load import Source, load
 from hierarch.timing import WARMUP, interleaved, ratio
 
@@ -44,8 +43,11 @@ def benchmark(
     clock: Callable[[], float] = time.perf_counter,
     advance: Callable[[int, int], object] | None = None,
 ) -> BenchReport:
-    """Time specs and peers (see `hierarch.bench.contenders`) side by side, in every combination of
-    mode, size, batch and dtype.
+    """Time specs and peers side by side, in every combination of mode, size, batch and dtype.
+
+    A peer is "timm:MODEL", "torchvision:MODEL" or "transformers:MODEL_TYPE"; one of these after
+    "onnxruntime:" or "openvino:", for the same network in that runtime; or "FILE.py:FUNCTION",
+    where the function returns a module for three-channel images. The file is executed.
 
     A size is in pixels, or (height, width); the default is the first spec's `input_size`. Weights
     are random. `packed` adds each spec with packed weights (`Backbone.pack_weights`), and
@@ -56,6 +58,11 @@ def benchmark(
 
     Raises `BenchError` for invalid options, `SpecError` for an invalid spec or size, and
     `PeerError` for an unknown peer, or one that does not support the setting.
+
+    >>> small = {"name": "small", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> report = benchmark([small], sizes=[32], rounds=2, memory=False, gemm_side=0)
+    >>> [row.name for row in report.settings[0].rows]
+    ['small']
     """
     loaded = [load(source) for source in specs]
     if not loaded:
@@ -71,15 +78,12 @@ def benchmark(
             dtypes=dtypes,
             threads=threads,
             device=device,
-            default_size=loaded[0].input_size,
+            default_size=loaded[0].size,
         )
     )
     if not planned:
         raise BenchError("nothing to measure: no size, batch, dtype or mode")
-    contenders = [
-        *_with_unique_names(map(spec_contender, loaded)),
-        *map(peer_contender, dict.fromkeys(vs)),
-    ]
+    contenders = named_contenders(loaded, vs)
     for contender in contenders:
         check_runtime(contender, modes, device)
     once_more = []
@@ -128,20 +132,8 @@ class _Options:
     clock: Callable[[], float]
     step: _Steps
     notes: list[str] = field(default_factory=list)
-    operators: dict[tuple[str, Pair], dict[str, int]] = field(default_factory=dict)
+    operators: dict[tuple[str, Sides], dict[str, int]] = field(default_factory=dict)
     """MACs by operator, by name and size: they are the same for every batch and dtype."""
-
-
-def _with_unique_names(contenders: Iterable[Contender]) -> list[Contender]:
-    """The contenders, with a number in names that are not unique."""
-    every = list(contenders)
-    names = Counter(contender.name for contender in every)
-    return [
-        replace(contender, name=f"{contender.name} #{number}")
-        if names[contender.name] > 1
-        else contender
-        for number, contender in enumerate(every, 1)
-    ]
 
 
 def _measured(contenders: Sequence[Contender], setting: Setting, options: _Options) -> BenchSetting:

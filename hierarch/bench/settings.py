@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hierarch.errors import BenchError
-from hierarch.spec.grid import Pair, checked_size
+from hierarch.spec.grid import Sides, checked_size
 
 MODES = ("forward", "training")
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
@@ -23,7 +23,7 @@ class Setting:
 
     mode: str
     """ "forward": eval mode, torch.inference_mode(). "training": forward, loss, backward, SGD."""
-    size: Pair
+    size: Sides
     batch: int
     dtype: str
     threads: int
@@ -43,7 +43,7 @@ def settings(
     dtypes: Iterable[str],
     threads: int | None,
     device: str,
-    default_size: int | Pair,
+    default_size: Sides,
 ) -> Iterator[Setting]:
     """Every combination, once. Without `sizes`, at `default_size`; without `threads`, with torch's.
 
@@ -56,7 +56,10 @@ def settings(
     threads = torch.get_num_threads() if threads is None else whole("threads", threads)
     combinations = product(
         _each("mode", modes, MODES),
-        [checked_size(size) for size in ([default_size] if sizes is None else sizes)],
+        [
+            checked_size(size, axes=len(default_size))
+            for size in ([default_size] if sizes is None else sizes)
+        ],
         [whole("batch", batch) for batch in batches],
         _each("dtype", dtypes, DTYPES),
     )

@@ -73,20 +73,37 @@ def unavailable() -> str:
 
 def above(call: Callable[[], object], device: str) -> int:
     """The peak of allocated bytes during a call, minus those before it."""
-    gc.collect()
+    give_back_freed_memory(device)
     if device == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    # freed memory that the allocator keeps would be reused, and so not be measured
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
     _reset_peak()
     before = _kibibytes("VmRSS")
     call()
     return max(0, _kibibytes("VmHWM") - before) * 1024
+
+
+def give_back_freed_memory(device: str) -> None:
+    """Returns freed memory, which the allocator keeps, to the system or the GPU: calls would reuse
+    it, so that it would not be measured."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident(device: str) -> int | None:
+    """Bytes of the process that are resident, or, on a GPU, that torch's allocator holds; None on a
+    platform that does not say."""
+    if device == "cuda":
+        return torch.cuda.memory_reserved()
+    try:
+        return _kibibytes("VmRSS") * 1024
+    except (OSError, StopIteration):
+        return None
 
 
 def _reset_peak() -> None:

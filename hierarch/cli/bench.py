@@ -20,6 +20,7 @@ from hierarch.cli.common import (
     write,
 )
 from hierarch.cli.progress import progress
+from hierarch.cli.streams import stream_sizes
 from hierarch.errors import BenchError
 
 
@@ -29,6 +30,7 @@ class Device(StrEnum):
 
 
 def bench(
+    context: typer.Context,
     specs: specs_argument,
     vs: Annotated[
         list[str] | None,
@@ -97,6 +99,24 @@ def bench(
             "refused the faster ways.",
         ),
     ] = False,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            "--stream",
+            metavar="SIZES|FOLDER",
+            help="Instead, time images of these sizes one after the other, and once more: "
+            "224,333x500; 40:256-640, forty with random sides from 256 to 640; or those of a "
+            "folder's images. With the memory that each network's process has after each image.",
+        ),
+    ] = None,
+    lists: Annotated[
+        int | None,
+        typer.Option(
+            "--lists",
+            metavar="N",
+            help="Also time specs that take N images of the stream a call, as a list.",
+        ),
+    ] = None,
     device: Annotated[
         Device, typer.Option("--device", help="Device of the networks.")
     ] = Device.cpu,
@@ -111,12 +131,32 @@ def bench(
     are medians of the ratios in each round.
 
     Example: hierarch bench swin_tiny --vs torchvision:swin_t --sizes 224 --rounds 3 --no-memory
+
+    Example: hierarch bench swin_tiny --vs torchvision:swin_t --stream 40:256-640 --lists 8
     """
-    from hierarch.bench import benchmark, explain_specs
+    from hierarch.bench import benchmark, benchmark_stream, explain_specs
 
     read = [read_spec(source, set) for source in specs]
+    if stream is not None:
+        _only_of_streams(context)
+        with progress("timing") as advance, redirect_stdout(sys.stderr):
+            streamed = benchmark_stream(
+                read,
+                stream_sizes(stream, axes=read[0].axes),
+                vs=vs or (),
+                lists=lists,
+                dtype=dtype,
+                packed=pack,
+                threads=threads,
+                device=device.value,
+                advance=advance,
+            )
+        write(streamed, format)
+        return
+    if lists is not None:
+        raise BenchError("--lists is of a stream: give one with --stream")
     options: Any = {
-        "sizes": None if at is None else sizes(at),
+        "sizes": None if at is None else sizes(at, axes=read[0].axes),
         "batches": numbers(batch, "--batch"),
         "dtypes": _names(dtype),
         "modes": _names(mode),
@@ -142,6 +182,15 @@ def bench(
             **options,
         )
     write(report, format)
+
+
+def _only_of_streams(context: typer.Context) -> None:
+    """Raises `BenchError` for an option of the command line that a stream does not have."""
+    own = {"specs", "vs", "stream", "lists", "dtype", "pack", "threads", "device", "format", "set"}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source and source.name == "COMMANDLINE" and option.name not in own:
+            raise BenchError(f"{option.opts[0]} does not go with --stream; leave it out")
 
 
 def _names(text: str) -> list[str]:

@@ -54,7 +54,7 @@ def compare(
     with progress("comparing") as advance:
         report = compared(
             read,
-            None if at is None else sizes(at),
+            None if at is None else sizes(at, axes=read[0].axes),
             bench=bench,
             rounds=rounds,
             threads=threads,

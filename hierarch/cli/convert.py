@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hierarch.cli import completion
 from hierarch.cli.common import Format, format_option, save, write
 from hierarch.errors import SpecError, WeightsError
 from hierarch.weights.registry import libraries
@@ -18,10 +19,20 @@ def convert(
         Path, typer.Argument(metavar="OUT", help="What to write: .safetensors, .pth, .pt or .bin.")
     ],
     layout: Annotated[
-        str, typer.Option("--layout", help=f"The layout of OUT: {', '.join(libraries())}.")
+        str,
+        typer.Option(
+            "--layout",
+            help=f"The layout of OUT: {', '.join(libraries())}.",
+            autocompletion=completion.layouts,
+        ),
     ] = "hierarch",
     source_layout: Annotated[
-        str, typer.Option("--from", help="The layout of IN; recognized by default.")
+        str,
+        typer.Option(
+            "--from",
+            help="The layout of IN; recognized by default.",
+            autocompletion=completion.source_layouts,
+        ),
     ] = "auto",
     key: Annotated[
         str | None,
@@ -33,7 +44,12 @@ def convert(
     ] = None,
     spec: Annotated[
         str | None,
-        typer.Option("--spec", metavar="SPEC", help="The network; inferred by default."),
+        typer.Option(
+            "--spec",
+            metavar="SPEC",
+            help="The network; inferred by default.",
+            autocompletion=completion.specs,
+        ),
     ] = None,
     window_size: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hierarch.cli import completion
 from hierarch.cli.common import Format, format_option, read_spec, set_option, sizes, write
 from hierarch.cli.train import (
     accelerator_option,
@@ -20,14 +21,23 @@ from hierarch.cli.train import (
 from hierarch.errors import SpecError
 
 network_argument = Annotated[
-    str, typer.Argument(metavar="RUN|SPEC", help="A run's folder, or a spec with --weights.")
+    str,
+    typer.Argument(
+        metavar="RUN|SPEC",
+        help="A run's folder, or a spec with --weights.",
+        autocompletion=completion.specs,
+    ),
 ]
 weights_option = Annotated[
     Path | None, typer.Option("--weights", help="A checkpoint, of any layout.")
 ]
 recipe_option = Annotated[
     str | None,
-    typer.Option("--recipe", help="How images are made ready; the run's, or ImageNet's."),
+    typer.Option(
+        "--recipe",
+        help="How images are made ready; the run's, or ImageNet's.",
+        autocompletion=completion.recipes,
+    ),
 ]
 
 

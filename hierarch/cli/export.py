@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierarch.cli import completion
 from hierarch.cli.common import Format, format_option, read_spec, set_option, sizes, write
 from hierarch.errors import ExportError, SpecError
 from hierarch.exporting.registry import target_names
 
 if TYPE_CHECKING:
     from hierarch.building import Backbone
+    from hierarch.spec.grid import Sides
     from hierarch.train.recipe import Recipe
 
 
 class Dynamic(StrEnum):
-    """The keys of `hierarch.exporting.export.AXES`, repeated so that --help is fast."""
+    """The keys of `hierarch.exporting.export.DYNAMIC`, repeated so that --help is fast."""
 
     none = "none"
     batch = "batch"
@@ -31,13 +33,22 @@ class Dynamic(StrEnum):
 def export(
     network: Annotated[
         str,
-        typer.Argument(metavar="RUN|SPEC", help="A run's folder, or a spec."),
+        typer.Argument(
+            metavar="RUN|SPEC",
+            help="A run's folder, or a spec.",
+            autocompletion=completion.specs,
+        ),
     ],
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="PATH", help="The file: .onnx, .xml, .pt2 or .pte."),
     ],
-    to: Annotated[str, typer.Option("--to", help=f"{', '.join(target_names())}.")] = "onnx",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help=f"{', '.join(target_names())}.", autocompletion=completion.targets
+        ),
+    ] = "onnx",
     weights: Annotated[
         Path | None, typer.Option("--weights", help="A checkpoint, of any layout.")
     ] = None,
@@ -80,9 +91,8 @@ def export(
 
     Example: hierarch export swin_tiny --weights swin_tiny.pth --dynamic batch -o swin_tiny.onnx
     """
-    at = _one(size) if size is not None else None
     model, recipe, classes, trained_at = _network(network, weights, set)
-    at = at or trained_at
+    at = _one(size, model.spec.axes) if size is not None else trained_at
     from hierarch.exporting.export import export as run
 
     mean, std = recipe.norm(model.spec.stem.in_chans)
@@ -113,8 +123,8 @@ def export(
         raise typer.Exit(1)
 
 
-def _one(text: str) -> tuple[int, int]:
-    parsed = sizes(text, "--size")
+def _one(text: str, axes: int) -> Sides:
+    parsed = sizes(text, "--size", axes=axes)
     if len(parsed) > 1:
         raise SpecError(f"--size {text[:80]!r}: give one; --dynamic size serves any")
     return parsed[0]
@@ -122,11 +132,10 @@ def _one(text: str) -> tuple[int, int]:
 
 def _network(
     source: str, weights: Path | None, assignments: list[str] | None
-) -> tuple[Backbone, Recipe, tuple[str, ...], tuple[int, int]]:
+) -> tuple[Backbone, Recipe, tuple[str, ...], Sides]:
     """The network, how its images are made ready, its classes' names, and the size of images."""
     from hierarch.building import build
     from hierarch.train.networks import DEFAULTS, open_network
-    from hierarch.train.recipe import image_size
     from hierarch.weights.load import load_weights
 
     if Path(source).is_dir():
@@ -139,14 +148,14 @@ def _network(
         load_weights(model, weights)
     else:
         typer.echo(f"{model.spec.name}: weights are random; --weights loads some", err=True)
-    return model, DEFAULTS, (), image_size(model.spec, DEFAULTS)
+    return model, DEFAULTS, (), model.spec.size
 
 
 def _images(
     source: str,
     recipe: Recipe,
     model: Backbone,
-    size: tuple[int, int],
+    size: Sides,
     count: int,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:

@@ -33,7 +33,10 @@ def flops(
     specs: specs_argument,
     at: Annotated[
         str | None,
-        typer.Option("--sizes", help="Image sizes: 224,448,896x1120 (height x width)."),
+        typer.Option(
+            "--sizes",
+            help="Image sizes: 224,448,896x1120 (height x width), or 16x224x224 of videos.",
+        ),
     ] = None,
     by: Annotated[By, typer.Option("--by", help="Breakdown of the cost.")] = By.stage,
     format: format_option = Format.table,
@@ -67,9 +70,9 @@ def flops(
     from hierarch.complexity.peers import DOUBLINGS
     from hierarch.report import FlopsReport
 
-    wanted = sizes(at) if at is not None else None
     loaded = [read_spec(source, set) for source in specs]
-    sweeps = [wanted or default_sizes(spec) for spec in loaded]
+    sweeps = [sizes(at, axes=s.axes) if at is not None else default_sizes(s) for s in loaded]
+    wanted = sizes(at) if vs and at is not None else None
     named = list(dict.fromkeys(vs or ()))
     total = sum(map(len, sweeps)) + len(named) * len(wanted or DOUBLINGS)
     done = count(1)

@@ -33,10 +33,9 @@ def show(
     Example: hierarch show swin_tiny --size 448
     """
     from hierarch.complexity.architecture import architecture
-    from hierarch.spec.grid import pair
 
     loaded = read_spec(spec, set)
-    at = sizes(size) if size is not None else [pair(loaded.input_size)]
+    at = sizes(size, axes=loaded.axes) if size is not None else [loaded.size]
     if len(at) > 1:
         raise SpecError(f"--size {size!r}: one size, such as 448 or 448x640")
     write(architecture(loaded, at[0]), format)

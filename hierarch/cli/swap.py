@@ -1,4 +1,5 @@
-"""`hierarch swap`: replaces the token mixer in a spec's file, and keeps its comments."""
+"""`hierarch swap`: replaces a part, such as the token mixer, in a spec's file, and keeps its
+comments."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hierarch.cli import completion
 from hierarch.cli.common import Format, numbers, save, set_option, sizes, spec_argument, write
 from hierarch.cli.progress import progress
 from hierarch.errors import SpecError
 
 if TYPE_CHECKING:
-    from hierarch.spec.grid import Pair
+    from hierarch.spec.grid import Sides
     from hierarch.spec.overrides import Assignment
     from hierarch.spec.swap import Swap
 
@@ -28,7 +30,19 @@ class BudgetName(StrEnum):
 
 def swap(
     spec: spec_argument,
-    mixer: Annotated[str, typer.Option("--mixer", help="The new mixer's name.")],
+    mixer: Annotated[
+        str | None,
+        typer.Option("--mixer", help="The new mixer's name.", autocompletion=completion.mixers),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="KIND=NAME",
+            help="Another part, in place of --mixer: channel_mixer=glu, norm=affine, ...",
+            autocompletion=completion.parts,
+        ),
+    ] = None,
     stages: Annotated[
         str | None, typer.Option("--stages", help="Stages to swap in, from 0: 2,3. All by default.")
     ] = None,
@@ -66,43 +80,49 @@ def swap(
         ),
     ] = None,
 ) -> None:
-    """Swap the token mixer of some stages, or of all, and write the new YAML.
+    """Swap the token mixer, or another part, of some stages, or of all, and write the new YAML.
 
-    Fields that both mixers have keep their values. --set mixer.FIELD=VALUE sets a field of the new
+    Fields that both parts have keep their values. --set mixer.FIELD=VALUE sets a field of the new
     mixer; other paths are set in the spec first. Carried over and dropped fields are listed on
     stderr, and how close a budget came.
 
     Example: hierarch swap swin_tiny --mixer window_mlp --stages 2,3 --set mixer.window_size=8
     """
     from hierarch.report import SwapReport
-    from hierarch.report.formats import text as in_words
     from hierarch.spec.load import dump, read, validate
     from hierarch.spec.overrides import assign, parse_assignment
     from hierarch.swapping import explain
 
     if format and output is None:
         raise SpecError("--format needs --output FILE: without it, stdout is the new YAML")
+    kind, name = _new(mixer, part)
     assignments = [parse_assignment(text) for text in set or ()]
-    fields = {keys[1]: value for keys, value in assignments if _is_mixer_field(keys)}
-    rest = [assignment for assignment in assignments if not _is_mixer_field(assignment[0])]
+    fields = {keys[1]: value for keys, value in assignments if _is_field(kind, keys)}
+    rest = [assignment for assignment in assignments if not _is_field(kind, assignment[0])]
     document = read(spec)
     assign(document.data, rest)
+    before = validate(document)
     wanted = numbers(stages, "--stages") if stages is not None else None
     budget: Any = {
         "match": match and match.value,
-        "at": None if at is None else _size(at),
+        "at": None if at is None else _size(at, before.axes),
         "move": [part.strip() for part in move.split(",")],
     }
     with progress("timing") as advance:
         swapped = explain(
-            validate(document), {**fields, "type": mixer}, wanted, advance=advance, **budget
+            before,
+            {**fields, "type": name},
+            wanted,
+            part=kind,
+            advance=advance,
+            **budget,
         )
 
     text = _rewritten(spec, rest, swapped)
     report = SwapReport(swapped, layout_kept=text is not None)
     text = text or dump(swapped.spec)
     if format is None:
-        typer.echo(in_words(report), err=True, nl=False)
+        write(report, Format.table, err=True)
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -111,15 +131,25 @@ def swap(
         write(report, format)
 
 
-def _size(text: str) -> Pair:
-    [size, *more] = sizes(text, "--at")
+def _size(text: str, axes: int) -> Sides:
+    [size, *more] = sizes(text, "--at", axes=axes)
     if more:
         raise SpecError(f"--at {text[:80]!r}: takes one size")
     return size
 
 
-def _is_mixer_field(keys: list[str]) -> bool:
-    return len(keys) == 2 and keys[0] == "mixer"
+def _new(mixer: str | None, part: str | None) -> tuple[str, str]:
+    """The kind and the name of the new part."""
+    if (mixer is None) == (part is None):
+        raise typer.BadParameter("give one of --mixer NAME and --part KIND=NAME")
+    kind, equals, name = f"mixer={mixer}".partition("=") if part is None else part.partition("=")
+    if not equals:
+        raise SpecError(f"--part {kind[:80]!r}: should be KIND=NAME, such as channel_mixer=glu")
+    return kind, name
+
+
+def _is_field(kind: str, keys: list[str]) -> bool:
+    return len(keys) == 2 and keys[0] == kind
 
 
 def _rewritten(spec: str, assignments: list[Assignment], swapped: Swap) -> str | None:
@@ -151,23 +181,24 @@ def _lay_out(source: Any) -> None:
 
 
 def _edit(source: Any, swapped: Swap) -> None:
-    """Put the new cycles into the source's nodes, so that comments and order are kept."""
+    """Put the new parts into the source's nodes, so that comments and order are kept."""
     from hierarch.spec.load import in_line
 
     for place in swapped.places:
         node = source if place is None else source["stages"][place]
-        cycle = swapped.spec.mixer if place is None else swapped.spec.stages[place].mixer
-        assert cycle is not None
-        old = node.get("mixer")
+        at = swapped.spec if place is None else swapped.spec.stages[place]
+        new = getattr(at, swapped.part)
+        cycle = new if isinstance(new, tuple) else (new,)
+        old = node.get(swapped.part)
         entries = old if isinstance(old, list) else [old]
-        for i, mixer in enumerate(cycle):
+        for i, part in enumerate(cycle):
             if i < len(entries) and isinstance(entries[i], dict):
-                _update(entries[i], mixer)
+                _update(entries[i], part)
             elif isinstance(old, list) and i < len(entries):
-                old[i] = in_line(mixer.to_data())
+                old[i] = in_line(part.to_data())
             else:
-                data = [mixer.to_data() for mixer in cycle]
-                node["mixer"] = in_line(data if len(data) > 1 else data[0])
+                data = [part.to_data() for part in cycle]
+                node[swapped.part] = in_line(data if len(data) > 1 else data[0])
         if isinstance(old, list):
             del old[len(cycle) :]
     _set(source, {"mlp_ratio": swapped.spec.mlp_ratio}, {"mlp_ratio": 4})
@@ -183,16 +214,16 @@ def _set(node: Any, values: dict[str, Any], defaults: dict[str, Any]) -> None:
             node[key] = int(value) if value == int(value) else value
 
 
-def _update(entry: Any, mixer: Any) -> None:
-    """Make a mapping equal to `mixer`, and change only keys that differ."""
+def _update(entry: Any, part: Any) -> None:
+    """Make a mapping equal to `part`, and change only keys that differ."""
     from hierarch.spec.load import in_line
 
-    data = mixer.to_data()
+    data = part.to_data()
     wanted = {"type": data} if isinstance(data, str) else data
     for key in list(entry):
-        if key not in type(mixer).model_fields:
+        if key not in type(part).model_fields:
             del entry[key]
-    present = {key: getattr(mixer, key) for key in entry}
+    present = {key: getattr(part, key) for key in entry}
     for key, value in (present | wanted).items():
         plain = list(value) if isinstance(value, tuple) else value
         if key not in entry or entry[key] != plain:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hierarch.cli import completion
 from hierarch.cli.common import Format, format_option, read_spec, specs_argument, write
 from hierarch.cli.progress import progress
 from hierarch.errors import TrainError
@@ -47,7 +48,12 @@ def train(
     specs: specs_argument,
     data: data_option,
     recipe: Annotated[
-        str, typer.Option("--recipe", help="A YAML file, or a recipe's name, such as imagenet_300.")
+        str,
+        typer.Option(
+            "--recipe",
+            help="A YAML file, or a recipe's name, such as imagenet_300.",
+            autocompletion=completion.recipes,
+        ),
     ] = "small_images",
     run: Annotated[
         Path | None,
@@ -66,6 +72,7 @@ def train(
             metavar="PATH=VALUE",
             help="Set a value in the recipe: optimizer.lr=5e-4; or in the spec: "
             "spec.drop_path_rate=0. Repeatable.",
+            autocompletion=completion.recipe_assignments,
         ),
     ] = None,
     data_root: root_option = Path("data"),

@@ -20,7 +20,7 @@ from torch import nn
 
 from hierarch.complexity.tracing import tracing_on_meta
 from hierarch.errors import CountError
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
 with warnings.catch_warnings():
     # its import decorates functions with torch.jit.script, which torch deprecates
@@ -85,9 +85,34 @@ def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
     return math.prod(sides.values())
 
 
+def _axes(dim: Any, rank: int) -> set[int]:
+    """The axes of a transform, from the value of its argument `dim` in a trace."""
+    axes = dim.toIValue()
+    if axes is None:  # a list is a node of constants
+        axes = [value.toIValue() for value in dim.node().inputs()]
+    return {axis % rank for axis in axes}
+
+
+def _fft(shape: Shape, dim: Any) -> int:
+    # A radix-2 transform of n complex numbers has n/2 log2(n) butterflies with a complex product,
+    # 4 multiply-adds, each; that of real numbers costs half: n log2(n), rounded up for other n.
+    sides = [shape[axis] for axis in _axes(dim, len(shape))]
+    return math.prod(shape) * sum((side - 1).bit_length() for side in sides)
+
+
+def _rfft2(inputs: list[Any], outputs: list[Any]) -> int:
+    return _fft(get_shape(inputs[0]), inputs[2])
+
+
+def _irfft2(inputs: list[Any], outputs: list[Any]) -> int:
+    return _fft(get_shape(outputs[0]), inputs[2])
+
+
 _FVCORE = {
     **{name: rule for name, rule in _DEFAULT_SUPPORTED_OPS.items() if name not in _RULES},
     "aten::einsum": _einsum,
+    "aten::fft_rfft2": _rfft2,
+    "aten::fft_irfft2": _irfft2,
 }
 
 # the operators whose outputs are activations, as fvcore and timm count them
@@ -119,7 +144,7 @@ _FREE = {
         "hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh_ leaky_relu_ sigmoid_ tanh_ elu",
         "elu_ selu mish mish_ prelu square addcmul sin cos cumsum var std var_mean std_mean",
         "reshape_as view_as repeat_interleave col2im adaptive_max_pool2d argsort index_copy_",
-        "index_copy",
+        "index_copy view_as_complex",
     )
     for name in names.split()
 } - _DEFAULT_SUPPORTED_OPS.keys()
@@ -129,6 +154,10 @@ def count_rule(operator: str) -> Callable[[Rule], Rule]:
     """Decorator: adds the rule by which `measure` counts an operator, such as "aten::fft_rfft2".
 
     The rule gets the shapes of the operator's inputs and outputs and returns MACs.
+
+    >>> @count_rule("aten::fft_rfft2")
+    ... def transform(inputs, outputs):
+    ...     return 0
     """
 
     def add(rule: Rule) -> Rule:
@@ -150,7 +179,7 @@ class Counts:
         return sum(self.macs.get(module, Counter()).values())
 
 
-def count(module: nn.Module, size: Pair, *, in_chans: int) -> Counts:
+def count(module: nn.Module, size: Sides, *, in_chans: int) -> Counts:
     """Count a module on the meta device for one image (1, in_chans, height, width).
 
     Raises `CountError` for an operator without a rule.

@@ -8,6 +8,7 @@ fix the image size is built anew for each size.
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ from hierarch.complexity.counter import Counts, count
 from hierarch.complexity.witnesses import power_law
 from hierarch.errors import CountError, PeerError, SpecError
 from hierarch.report import PeerReport, PeerSize, shown_size
-from hierarch.spec.grid import MAX_SIDE, Pair, checked_size
+from hierarch.spec.grid import MAX_SIDE, Sides, checked_size
 
 DOUBLINGS = (1, 2, 4, 8)
 WHY = "the network is no spec, so there is no claim to compare the count with, and no verdict"
@@ -33,11 +34,11 @@ WHY = "the network is no spec, so there is no claim to compare the count with, a
 class Peer:
     """A network of another library, not yet built."""
 
-    size: Pair | None
+    size: Sides | None
     """Its nominal image size, if the library defines one."""
     in_chans: int
-    build: Callable[[Pair], nn.Module]
-    """Builds it for images of a size."""
+    build: Callable[[Sides | None], nn.Module]
+    """Builds it for images of a size; for None, of as many sizes as it can take."""
 
 
 def measure_peer(
@@ -91,7 +92,7 @@ def measure_peer(
     )
 
 
-def _measured(name: str, peer: Peer, size: Pair) -> PeerSize:
+def _measured(name: str, peer: Peer, size: Sides) -> PeerSize:
     model = _built(name, peer, size)
     try:
         counts = count(model, size, in_chans=peer.in_chans)
@@ -122,7 +123,7 @@ def _head(last: str, counts: Counts) -> int:
     return operators["linear"] + operators["addmm"]
 
 
-def _built(name: str, peer: Peer, size: Pair) -> nn.Module:
+def _built(name: str, peer: Peer, size: Sides) -> nn.Module:
     """The network in eval mode on the meta device, built for images of a size."""
     try:
         with warnings.catch_warnings():
@@ -192,12 +193,31 @@ def _timm(name: str) -> Peer:
     channels, *sides = config.input_size if config else (3,)
     own = (sides[0], sides[1]) if sides else None
 
-    def build(size: Pair) -> nn.Module:
+    def build(size: Sides | None) -> nn.Module:
+        if size is None:
+            return _any_size(name)
         resized = config is not None and config.fixed_input_size and size != own
         options: dict[str, Any] = {"img_size": size} if resized else {}
         return create_model(name, **options)
 
     return Peer(size=own, in_chans=channels, build=build)
+
+
+def _any_size(name: str) -> nn.Module:
+    """timm's network with its own options for images of every size, where it has them: one whose
+    weights fix the image size otherwise takes that size alone."""
+    from timm import create_model
+    from timm.layers.patch_embed import PatchEmbed
+
+    cls = type(_on_meta(lambda: create_model(name)))
+    known = inspect.signature(cls).parameters
+    every: dict[str, Any] = {"dynamic_img_size": True, "strict_img_size": False}
+    options = {key: value for key, value in every.items() if key in known}
+    model = create_model(name, **options)
+    for module in model.modules():
+        if options and isinstance(module, PatchEmbed):
+            module.dynamic_img_pad = True  # takes sides that patches do not divide, too
+    return model
 
 
 # the constructor's argument for the image size, by module of torchvision.models
@@ -214,13 +234,13 @@ def _torchvision(name: str) -> Peer:
     side = models.get_model_weights(name).DEFAULT.transforms.keywords["crop_size"]
     argument = _SIZED.get(builder.__module__.rpartition(".")[2])
 
-    def build(size: Pair) -> nn.Module:
-        value: int | Pair = size
-        if argument == "image_size":
+    def build(size: Sides | None) -> nn.Module:
+        value: int | Sides | None = size
+        if size and argument == "image_size":
             if size[0] != size[1]:
                 raise ValueError("it takes squares only")
             value = size[0]
-        options: dict[str, Any] = {argument: value} if argument else {}
+        options: dict[str, Any] = {argument: value} if argument and value else {}
         model: nn.Module = builder(weights=None, **options)
         return model
 
@@ -238,12 +258,11 @@ def _transformers(name: str) -> Peer:
     given = getattr(config, "image_size", None)
     own = (given, given) if isinstance(given, int) else tuple(given) if given else None
 
-    def build(size: Pair) -> nn.Module:
-        side = size[0] if size[0] == size[1] else size
+    def build(size: Sides | None) -> nn.Module:
         # transformers fails to choose a class for a config without a list of architectures
         options: dict[str, Any] = {"architectures": []}
-        if own and size != own:
-            options["image_size"] = side
+        if own and size and size != own:
+            options["image_size"] = size[0] if size[0] == size[1] else size
         resized = AutoConfig.for_model(name, **options)
         model: nn.Module = AutoModelForImageClassification.from_config(resized)  # type: ignore[no-untyped-call]
         # a trace supports tensors, not transformers' output classes

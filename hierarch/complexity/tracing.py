@@ -1,8 +1,10 @@
 """Makes torch.jit's tracer work on the meta device.
 
-Three things are changed while the tracer runs. Sizes are plain integers, so that a module may
+Four things are changed while the tracer runs. Sizes are plain integers, so that a module may
 compare them. A convolution is recorded as `_convolution`, the node that fvcore counts. Its output
-shape on the meta device is computed here, since torch's own rule fails under the tracer.
+shape on the meta device is computed here, since torch's own rule fails under the tracer, and those
+of frequent operators, since torch's rules take long. What follows from sizes alone, such as
+indices, is made once and not recorded: it is free, and would be half of all operators.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hierarch.errors import CountError
+from hierarch.nn import functional
 
 _CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 _TRANSPOSED = {torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d}
@@ -27,8 +30,30 @@ _set_tracing_state: Callable[[Any], None] = vars(torch._C)["_set_tracing_state"]
 @contextlib.contextmanager
 def tracing_on_meta() -> Iterator[None]:
     """Context in which a module on the meta device can be traced."""
-    with _Functions(), _Kernels(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's
+    with _constants_apart(), _Functions(), _Kernels(), torch.no_grad():  # type: ignore[no-untyped-call]  # torch's
         yield
+
+
+@contextlib.contextmanager
+def _constants_apart() -> Iterator[None]:
+    """Context in which `functional.constant` on the meta device is not recorded."""
+    defined, made = functional.constant, dict[Any, torch.Tensor]()
+
+    def constant(
+        make: Callable[..., torch.Tensor], *sizes: Any, device: torch.device
+    ) -> torch.Tensor:
+        if device.type != "meta":
+            return defined(make, *sizes, device=device)
+        if (make, sizes) not in made:
+            with _tracer_paused():
+                made[make, sizes] = make(*sizes, device=device)
+        return made[make, sizes]
+
+    functional.constant = constant
+    try:
+        yield
+    finally:
+        functional.constant = defined
 
 
 class _Functions(TorchFunctionMode):
@@ -88,14 +113,56 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Intercepts operators after the tracer has recorded them."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        aten = torch.ops.aten
-        if func in (aten.convolution.default, aten._convolution.default) and args[0].is_meta:
-            x, weight, _, stride, padding, dilation = args[:6]
-            sides = [
-                (n + 2 * p - d * (k - 1) - 1) // s + 1
-                for n, k, s, p, d in zip(
-                    x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-                )
-            ]
-            return x.new_empty([x.shape[0], weight.shape[0], *sides])
-        return func(*args, **(kwargs or {}))
+        output, kwargs = _OUTPUTS.get(func), kwargs or {}
+        made = output(*args, **kwargs) if output and args[0].is_meta else None
+        return func(*args, **kwargs) if made is None else made
+
+
+# Outputs of operators on the meta device, or None to ask torch. It cannot be asked for those of
+# convolutions. The others are most of a trace, and torch's own rules are in Python and slow.
+
+
+def _convolved(
+    x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, *_: Any
+) -> Any:
+    sides = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(
+            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
+    ]
+    return x.new_empty([x.shape[0], weight.shape[0], *sides])
+
+
+def _elementwise(x: Any, y: Any, **_: Any) -> Any:
+    if not isinstance(y, torch.Tensor):
+        return x.new_empty(x.shape) if x.is_floating_point() else None
+    if not y.is_meta or x.dtype is not y.dtype:
+        return None
+    if x.shape == y.shape:
+        return x.new_empty(x.shape)
+    shape = torch.broadcast_shapes(x.shape, y.shape)  # type: ignore[no-untyped-call]  # torch's
+    return x.new_empty(shape)
+
+
+def _like_first(x: Any, *_: Any, **__: Any) -> Any:
+    return x.new_empty(x.shape)
+
+
+def _layer_norm(x: Any, shape: Any, *_: Any) -> Any:
+    statistic = x.new_empty([*x.shape[: -len(shape)], *[1] * len(shape)])
+    return x.new_empty(x.shape), statistic, statistic
+
+
+def _product(bias: Any, x: Any, y: Any, **_: Any) -> Any:
+    return x.new_empty([x.shape[0], y.shape[1]])
+
+
+_aten = torch.ops.aten
+_OUTPUTS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys([_aten.convolution.default, _aten._convolution.default], _convolved),
+    **dict.fromkeys([_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor], _elementwise),
+    **dict.fromkeys([_aten.gelu.default, _aten._safe_softmax.default], _like_first),
+    _aten.native_layer_norm.default: _layer_norm,
+    _aten.addmm.default: _product,
+}

@@ -14,26 +14,28 @@ from hierarch.errors import SpecError
 from hierarch.report import Report, SizeReport, StageReport, Verdict
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import PARTS, Claim, base_size, claim, growing
-from hierarch.spec.grid import MAX_SIDE, Pair, checked_size
+from hierarch.spec.grid import MAX_SIDE, Sides, checked_size
 from hierarch.spec.load import Source, load
 
-_PART = re.compile(r"stages\.(\d+)\.(?:blocks\.\d+\.)?(downsample|norm[12]?|mixer|mlp)")
-_PART_OF = {"downsample": "downsampling", "norm": "norm", "norm1": "norm", "norm2": "norm"}
+_PART = re.compile(
+    r"stages\.(\d+)\.(?:blocks\.\d+\.)?(downsample|(?:position|norm)[12]?|mixer|mlp)"
+)
 
 
-def default_sizes(spec: BackboneSpec) -> list[Pair]:
+def default_sizes(spec: BackboneSpec) -> list[Sides]:
     """Up to four image sizes, each with twice the sides of the one before, from the smallest at
     which nothing is padded.
 
     Raises `SpecError` if that exceeds `MAX_SIDE`.
     """
-    h, w = base_size(spec)
-    if max(h, w) > MAX_SIDE:
+    base = base_size(spec)
+    if max(base) > MAX_SIDE:
         raise SpecError(
             f"{spec.name}: no image of up to {MAX_SIDE} pixels a side fits its windows without "
             "padding; give the sizes to measure at"
         )
-    return [(h * n, w * n) for n in (1, 2, 4, 8) if max(h, w) * n <= MAX_SIDE]
+    factors = (n for n in (1, 2, 4, 8) if max(base) * n <= MAX_SIDE)
+    return [tuple(side * n for side in base) for n in factors]
 
 
 def measure(
@@ -42,7 +44,7 @@ def measure(
     *,
     advance: Callable[[], object] | None = None,
 ) -> Report:
-    """The cost of a network in MACs at each image size (pixels, or (height, width)).
+    """The cost of a network in MACs at each image size (pixels, or one number per axis).
 
     The network is built and traced on the meta device, so no size is too large. `advance` is called
     after each size. The verdict is "linear" if the claimed cost per token stays bounded as the grid
@@ -54,7 +56,9 @@ def measure(
     4509194496
     """
     spec = load(source)
-    checked = default_sizes(spec) if sizes is None else [checked_size(size) for size in sizes]
+    checked = (
+        default_sizes(spec) if sizes is None else [checked_size(s, axes=spec.axes) for s in sizes]
+    )
     if not checked:
         raise SpecError("no image size to measure at")
     with torch.device("meta"):
@@ -78,13 +82,14 @@ def measure(
     )
 
 
-def _size(spec: BackboneSpec, size: Pair, counts: Counts, claimed: Claim) -> SizeReport:
+def _size(spec: BackboneSpec, size: Sides, counts: Counts, claimed: Claim) -> SizeReport:
     plan = spec.plan()
     parts = [dict.fromkeys(PARTS, 0) for _ in plan]
     for module in counts.macs:
         if match := _PART.fullmatch(module):
-            stage, name = match.groups()
-            parts[int(stage)][_PART_OF.get(name, name)] += counts.total(module)
+            stage, name = match[1], match[2].rstrip("12")
+            part = "downsampling" if name == "downsample" else name
+            parts[int(stage)][part] += counts.total(module)
     stages = tuple(
         StageReport(
             index=i,

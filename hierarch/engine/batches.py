@@ -32,11 +32,13 @@ weights for too few tokens."""
 
 def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
     """Takes batches of a network all of whose blocks are streamed: no image depends on another."""
+    if not isinstance(images, Tensor):
+        return Refusal("a list of images", inapplicable=True)
     if network.training:
         return Refusal("training mode", network)
     if refusal := not_cpu_inference(images):
         return refusal
-    if images.ndim != 4:
+    if images.ndim != 2 + network.axes:
         return Refusal("images of another shape")
     if threads_for(len(images)) == 1:
         return Refusal("fewer images than threads, or one thread")
@@ -50,7 +52,7 @@ def refuses_shared(network: Backbone, images: Tensor) -> Refusal | None:
 
 @way("images shared among threads", refuses_shared)
 def run_shared(network: Backbone, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-    check_images(images, network.spec.stem.in_chans)
+    check_images(images, network.spec.stem.in_chans, axes=network.axes)
     threads = threads_for(len(images))
     turns = max(1, len(images) // (threads * MIN_IMAGES_AT_ONCE))
     outputs = each(partial(forward, network), images.tensor_split(threads * turns), threads)
@@ -81,9 +83,14 @@ def run_overwriting(
 ) -> dict[int, Tensor]:
     """`Backbone.maps`, in which the first stage may overwrite the tokens that enter it."""
     keep_freed_memory()
-    check_images(images, network.spec.stem.in_chans)
+    check_images(images, network.spec.stem.in_chans, axes=network.axes)
     x, maps = network.embed(images), {}
-    makers = (network.stem, network.position_embedding, network.drop)
+    makers = (
+        network.stem,
+        network.position_embedding,
+        network.extra_tokens,
+        network.drop,
+    )
     for i, stage in enumerate(network.stages[: max(wanted) + 1]):
         if i == 0 and not not_of_type(stage, Stage) and not may_alias(x, images, *makers):
             x = overwriting(stage, x)

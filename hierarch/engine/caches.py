@@ -6,10 +6,10 @@ costs the processor as much time as a large one.
 
 from __future__ import annotations
 
-import functools
+import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,17 +25,66 @@ from hierarch.engine.seam import Refusal, way
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
 
+Made = TypeVar("Made")
+
+
+class Cache(Generic[Made]):
+    """Results by key, those that were used last, up to a number of bytes in all."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._entries: dict[Hashable, tuple[Made, int]] = {}
+        """In the order of their last use."""
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Made], nbytes: Callable[[Made], int]) -> Made:
+        """The result for a key, made if it is not there."""
+        with self._lock:
+            if key in self._entries:
+                self._entries[key] = found = self._entries.pop(key)
+                return found[0]
+        made = make()
+        size = nbytes(made)
+        with self._lock:
+            if size <= self.max_bytes and key not in self._entries:
+                while self.nbytes + size > self.max_bytes:
+                    self.nbytes -= self._entries.pop(next(iter(self._entries)))[1]
+                self._entries[key] = made, size
+                self.nbytes += size
+        return made
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self.nbytes = 0
+
+
+# masks
+
 masks = MaskedWindowMixer.masks
 """The definition."""
-ENTRIES = 64
-"""Orders of windows that are kept: two cuts in each of four stages, at eight sizes."""
-MAX_CONSTANTS = 8 * ENTRIES
-"""Tensors that are kept on a GPU: indices, masks, offsets."""
-
-
+MAX_MASK_BYTES = 128 << 20
+"""Bytes of all masks that are kept, enough for Swin-L at 384x384. What does not fit is made at each
+call."""
 Kept = tuple[Any, list[Tensor], KindMasks]
 """The sizes and types that masks are for, copies of the weights that they depend on, the masks."""
 _kept: weakref.WeakKeyDictionary[nn.Module, Kept] = weakref.WeakKeyDictionary()
+
+
+def mask_bytes() -> int:
+    """Bytes of the masks that are kept now."""
+    return sum(_mask_bytes(kept[2]) for kept in list(_kept.values()))
+
+
+def _mask_bytes(made: KindMasks) -> int:
+    # by storage: masks of several kinds may be views of one tensor
+    storages = [mask.untyped_storage() for mask in made.values() if mask is not None]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def clear_masks() -> None:
+    _kept.clear()
 
 
 def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
@@ -56,9 +105,17 @@ def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMask
     kept = _kept.get(mixer)  # once: another thread may replace it
     if kept and kept[0] == key and all(map(torch.equal, kept[1], weights)):
         return kept[2]
+    _kept.pop(mixer, None)
     made = masks(mixer, cut, like)
-    _kept[mixer] = key, [weight.detach().clone() for weight in weights], made
+    if mask_bytes() + _mask_bytes(made) <= MAX_MASK_BYTES:
+        _kept[mixer] = key, [weight.detach().clone() for weight in weights], made
     return made
+
+
+# on a GPU
+
+constants: Cache[Tensor] = Cache(256 << 20)
+"""Indices, masks and offsets."""
 
 
 def refuses_constant(
@@ -74,12 +131,10 @@ def refuses_constant(
 @way("kept on the GPU", refuses_constant)
 def run_constant(make: Callable[..., Tensor], *sizes: Any, device: torch.device) -> Tensor:
     # by stream, since a tensor is ready for what waits in the stream that it was made in
-    return _constant(torch.cuda.current_stream(device), make, device, *sizes)
+    key = torch.cuda.current_stream(device), make, device, *sizes
 
+    def made() -> Tensor:
+        with torch.inference_mode(False):  # training may keep it for a gradient
+            return make(*sizes, device=device)
 
-@functools.lru_cache(MAX_CONSTANTS)
-def _constant(
-    stream: torch.cuda.Stream, make: Callable[..., Tensor], device: torch.device, *sizes: Any
-) -> Tensor:
-    with torch.inference_mode(False):  # training may keep it for a gradient
-        return make(*sizes, device=device)
+    return constants.get(key, made, lambda made: made.nbytes)

@@ -30,13 +30,13 @@ def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
         return Refusal("autograd is on")
     if stage.training:
         return Refusal("training mode")
-    return inside(changed, stage.blocks)
+    return inside(changed, *stage.layers)
 
 
 @way("compiled in chunks", refuses_chunks)
 def run_chunks(stage: Stage, x: Tensor) -> Tensor:
     x = stage.downsample(x)
-    return torch.cat([_through(stage.blocks, images) for images in x.tensor_split(chunks(x))])
+    return torch.cat([_through(stage.layers, images) for images in x.tensor_split(chunks(x))])
 
 
 def chunks(x: Tensor) -> int:

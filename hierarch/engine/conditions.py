@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hierarch.engine import torch_private
 from hierarch.engine.seam import Refusal
+from hierarch.nn.convolution import CONVOLUTIONS
 from hierarch.nn.layers import PER_TOKEN
 
 COMPILES = torch.__version__ >= "2.14"
@@ -123,6 +124,13 @@ def not_of_type(module: nn.Module, cls: type[nn.Module]) -> Refusal | None:
     return changed(module)
 
 
+def not_a_convolution(module: nn.Module) -> Refusal | None:
+    """Refuses any type but torch's convolutions, and a `changed` module."""
+    if type(module) in CONVOLUTIONS.values():
+        return changed(module)
+    return Refusal(f"{type(module).__name__} is not a convolution", module)
+
+
 def not_inherited(module: nn.Module, base: type[nn.Module]) -> Refusal | None:
     """Refuses a subclass of `base` that overrides its `forward`."""
     if type(module).forward is base.forward:
@@ -144,7 +152,7 @@ def not_known(module: nn.Module) -> Refusal | None:
     """Refuses a `changed` module, and one that may mix images or keep its output: of a type that is
     neither in `PER_TOKEN` nor the library's own, nor a convolution."""
     cls = type(module)
-    if cls in PER_TOKEN or cls is nn.Conv2d or cls.__module__.startswith("hierarch."):
+    if cls in PER_TOKEN or cls in CONVOLUTIONS.values() or cls.__module__.startswith("hierarch."):
         return changed(module)
     return Refusal(f"{cls.__name__} is not a known layer", module)
 

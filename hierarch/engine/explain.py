@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hierarch.engine.keeping import kept
 from hierarch.engine.seam import Op, Refusal, definition
 from hierarch.engine.table import SEAM
 from hierarch.report.engine import Explanation, Step
@@ -19,14 +20,23 @@ UNSEEN = "constant"
 
 def explain(network: nn.Module, images: Tensor) -> Explanation:
     """Runs `network(images)` as it would run, and says how: with autograd as it is now, in training
-    or eval mode as it is now, with whatever hooks and wrapped layers it has.
+    or eval mode as it is now, with whatever hooks and wrapped layers it has. It says, too, how many
+    bytes the engine keeps after it, for all networks of the process.
 
     Not to be called while the process runs other networks: their operations would be listed, too.
+
+    >>> import torch
+    >>> from hierarch import build
+    >>> model = build("swin_tiny").eval()
+    >>> with torch.no_grad():
+    ...     explained = explain(model, torch.zeros(1, 3, 224, 224))
+    >>> explained.way("stages.0", "Stage.forward")
+    'streamed'
     """
     recorder = _Recorder(network, asks=SEAM.runner is not definition)
     with SEAM.running(recorder.runner):
         network(images)
-    return Explanation(tuple(recorder.steps.values()))
+    return Explanation(tuple(recorder.steps.values()), kept=kept())
 
 
 class _Recorder:

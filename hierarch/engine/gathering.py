@@ -14,7 +14,7 @@ from hierarch.engine.torch_private import is_known
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import tokens
 
 
 def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
@@ -24,7 +24,7 @@ def refuses_gathered(mixer: WindowMixer, x: Tensor) -> Refusal | None:
 @way("gathered", refuses_gathered)
 def run_gathered(mixer: WindowMixer, x: Tensor) -> Tensor:
     batch, *grid, dim = x.shape
-    cut = mixer.cut(cast(Pair, tuple(grid)))
+    cut = mixer.cut(tuple(grid))
     slots = functional.constant(Cut.slots, cut, batch, device=x.device)
     size, count = tokens(cut.window), batch * cut.count
     pads = has_padding(cut)

@@ -11,11 +11,11 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.engine.conditions import (
     changed,
+    not_a_convolution,
     not_compiled,
     not_compiled_for_cpu,
     not_cpu_inference,
@@ -23,23 +23,24 @@ from hierarch.engine.conditions import (
     not_fast_inference,
     not_of_type,
 )
-from hierarch.engine.onednn import compiled_linear, not_onednn, onednn_linear
+from hierarch.engine.onednn import compiled_linear, inference_linear, not_onednn, onednn_linear
 from hierarch.engine.packing import PackedLinear
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.training import trained_linear
 from hierarch.nn import functional
 from hierarch.nn.layers import Mlp
+from hierarch.nn.padding import patch_rows
 
 
 def multiplication(x: Tensor) -> tuple[Callable[..., Tensor], Refusal | None]:
     """oneDNN's multiplication for a call like this one, and what refuses it: with autograd off,
     with autograd on, or in a program of torch.compile."""
     refusal = not_fast_inference(x)
-    if refusal and torch.compiler.is_compiling():
-        return compiled_linear, not_compiled_for_cpu(x)
+    if torch.compiler.is_compiling():
+        return (compiled_linear, not_compiled_for_cpu(x)) if refusal else (onednn_linear, None)
     if refusal and torch.is_grad_enabled():
         return trained_linear, not_cpu_training(x)
-    return onednn_linear, refusal
+    return inference_linear, refusal
 
 
 def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Refusal | None:
@@ -105,18 +106,19 @@ def run_gelu(mlp: Mlp, x: Tensor, norm: nn.Module | None = None) -> Tensor:
 
 
 def refuses_patches(conv: nn.Module, x: Tensor) -> Refusal | None:
-    """Takes an `nn.Conv2d` over patches, in inference on a CPU and in programs for one: torch fixes
+    """Takes a convolution over patches, in inference on a CPU and in programs for one: torch fixes
     the layout of what a convolution keeps for its gradient, so its program serves one size."""
     return (
-        not_of_type(conv, nn.Conv2d)
-        or not_patches(cast(nn.Conv2d, conv))
+        not_a_convolution(conv)
+        or not_patches(conv)
         or (not_cpu_inference(x) and _not_compiled_on_cpu(x))
     )
 
 
-def not_patches(conv: nn.Conv2d) -> Refusal | None:
+def not_patches(conv: nn.Module) -> Refusal | None:
     """Refuses a convolution that is not a linear layer over patches side by side."""
-    plain = conv.padding == (0, 0) and conv.dilation == (1, 1) and conv.groups == 1
+    conv = cast(nn.Conv2d, conv)
+    plain = not any(conv.padding) and {*conv.dilation} == {1} and conv.groups == 1
     if plain and conv.kernel_size == conv.stride:
         return None
     return Refusal("a convolution whose kernel is not its stride", conv)
@@ -128,8 +130,7 @@ def _not_compiled_on_cpu(x: Tensor) -> Refusal | None:
 
 @way("a multiplication", refuses_patches)
 def run_patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    h, w = conv.stride
-    rows = rearrange(x, "b (nh h) (nw w) c -> b nh nw (c h w)", h=h, w=w)
+    rows = patch_rows(x, conv.stride, channels_first=True)
     weight = conv.weight.flatten(1)
     multiply, refusal = multiplication(rows)
     if refusal or not_onednn(rows, weight):

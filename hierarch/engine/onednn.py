@@ -3,17 +3,29 @@ library behind torch.mm take twice as long."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.engine import torch_private
 from hierarch.engine.conditions import autocast, dtype_name
 from hierarch.engine.seam import Refusal
+from hierarch.spec.grid import ceil_div
 
 ONEDNN_DTYPES = torch_private.onednn_dtypes()
+MAX_ROW_COUNTS = 8
+"""Numbers of rows for which inference multiplies by weights of one shape as they are. oneDNN makes
+a program of half a megabyte for each, and torch keeps a thousand of them in each thread: images of
+many sizes would fill that."""
+MIN_MULTIPLY_ADDS = 1 << 22
+"""Below so many multiply-adds, torch's own call is faster: oneDNN's takes 30 microseconds more, as
+measured on a processor on which both multiply alike."""
+_row_counts: dict[tuple[int, ...], set[int]] = {}
+_lock = threading.Lock()
 
 
 def not_onednn(x: Tensor, weight: Tensor) -> Refusal | None:
@@ -37,6 +49,49 @@ def onednn_linear(
     rows = x.reshape(-1, x.shape[-1])
     out: Tensor = torch_private.linear_pointwise(rows, weight, bias, activation, [], "none")
     return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def inference_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """`onednn_linear` for rows of which there may be many numbers, or few rows."""
+    count = x.shape[:-1].numel()
+    if count * weight.numel() < MIN_MULTIPLY_ADDS and not weight.is_mkldnn:
+        out = F.linear(x, weight, bias)
+        return F.gelu(out) if activation == "gelu" else out
+    if not _is_one_of_many(count, weight):
+        return onednn_linear(x, weight, bias, activation)
+    rows = x.new_empty(few(count), x.shape[-1])
+    rows[:count] = x.reshape(count, -1)
+    return onednn_linear(rows, weight, bias, activation)[:count].view(*x.shape[:-1], -1)
+
+
+def few(count: int) -> int:
+    """The next number of four significant bits, of which there are eight between a power of two
+    and the next.
+
+    >>> [few(n) for n in (7, 16, 17, 100, 1000)]
+    [7, 16, 18, 104, 1024]
+    """
+    step = 1 << max(count.bit_length() - 4, 0)
+    return ceil_div(count, step) * step
+
+
+def _is_one_of_many(count: int, weight: Tensor) -> bool:
+    """Whether `few` others are to be used: weights of this shape have been multiplied by
+    `MAX_ROW_COUNTS` other numbers of rows."""
+    counts = _row_counts.setdefault(tuple(weight.shape), set())
+    if count == few(count) or count in counts:
+        return False
+    with _lock:  # two threads may both find room for one
+        if len(counts) < MAX_ROW_COUNTS:
+            counts.add(count)
+        return count not in counts
+
+
+def forget_row_counts() -> None:
+    """Lets inference multiply other numbers of rows as they are."""
+    _row_counts.clear()
 
 
 def onednn_outer(left: Tensor, right: Tensor) -> Tensor:

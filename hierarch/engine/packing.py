@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hierarch.engine import torch_private
 from hierarch.engine.conditions import changed, not_fast_inference
-from hierarch.engine.onednn import ONEDNN_DTYPES, not_onednn, onednn_linear
+from hierarch.engine.onednn import ONEDNN_DTYPES, inference_linear, not_onednn, onednn_linear
 from hierarch.nn import init
 from hierarch.nn.layers import per_token
 from hierarch.nn.window_mixer import MaskedWindowMixer
@@ -50,7 +50,8 @@ class PackedLinear(nn.Module):
         if not_fast_inference(x) or not_onednn(x, self._packed):
             out = F.linear(x, self.weight, bias)
             return F.gelu(out) if activation == "gelu" else out
-        return onednn_linear(x, self._packed, bias, activation)
+        multiply = onednn_linear if torch.compiler.is_compiling() else inference_linear
+        return multiply(x, self._packed, bias, activation)
 
     def unpacked(self) -> nn.Linear:
         """The same layer with its weight in rows, and the same bias."""

@@ -6,16 +6,16 @@ residual, norm, MLP and residual. The result is the definition's up to rounding.
 
 from __future__ import annotations
 
-import functools
+import itertools
 import threading
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierarch.engine.caches import ENTRIES
 from hierarch.engine.conditions import (
     changed,
     inside,
@@ -24,13 +24,15 @@ from hierarch.engine.conditions import (
     not_known,
     not_per_token,
 )
-from hierarch.engine.gathering import has_padding, write
+from hierarch.engine.gathering import write
+from hierarch.engine.onednn import few
+from hierarch.engine.orders import PADDING, Order, alike, order
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.threads import each, threads_for
 from hierarch.nn.cut import Cut, Runs
 from hierarch.nn.stage import Block, Stage
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, ceil_div, tokens
 
 TileSize = int | Literal["auto"] | None
 """Tokens of a tile, about: what goes through a block together. "auto": `TILE_BYTES` of them. None:
@@ -45,13 +47,6 @@ matrix multiplication has enough rows to run at its full speed.
 MIN_TILES_PER_THREAD = 1.25
 """Below this many tiles per thread, the pool's threads lose more than they gain: torch's own
 threads spin for some milliseconds after each operator, and slow them down."""
-MAX_KEPT_SLOTS = 1 << 14
-"""Slots of a map whose order is kept, at most. For a few images, working it out takes a hundredth
-of their time; `ENTRIES` orders of this size need 8 MiB."""
-PADDING = -1
-
-Order = tuple[Tensor, Runs]
-"""(windows, N): the token in each slot of each window, or `PADDING`; and the windows' kinds."""
 
 
 # when
@@ -61,7 +56,7 @@ def refuses_stage(stage: Stage, x: Tensor) -> Refusal | None:
     if refusal := not_cpu_inference(x):
         return refusal
     return next(
-        filter(None, (changed(block) or _not_streamable(block) for block in stage.blocks)), None
+        filter(None, (changed(block) or _not_streamable(block) for block in stage.layers)), None
     )
 
 
@@ -110,7 +105,7 @@ def set_tile_size(network: nn.Module, size: TileSize) -> None:
 def run_stage(stage: Stage, x: Tensor) -> Tensor:
     tokens = stage.downsample(x)
     inplace = overwritable(tokens) or not may_alias(tokens, x, stage.downsample)
-    blocks = cast(Sequence[Block], stage.blocks)
+    blocks = cast(Sequence[Block], stage.layers)
     return streamed(blocks, tokens, threads=threads_of(x), inplace=inplace)
 
 
@@ -154,41 +149,55 @@ def streamed(blocks: Sequence[Block], x: Tensor, *, threads: int, inplace: bool 
     The first block writes to a new map, or to x if `inplace`, and the others in place.
     """
     batch, *grid, dim = x.shape
-    rows = x.reshape(-1, dim)
+    maps = [(batch, tuple(grid))]
+    return through(blocks, x.reshape(-1, dim), maps, threads=threads, inplace=inplace).view(x.shape)
+
+
+def through(
+    blocks: Sequence[Block],
+    rows: Tensor,
+    maps: Sequence[tuple[int, Sides]],
+    *,
+    threads: int,
+    inplace: bool,
+) -> Tensor:
+    """(tokens, C) -> (tokens, C): the same for the tokens of several maps, one after another, of
+    each of which `maps` has the batch and the grid."""
     out = rows if inplace else None
-    cuts = [cast(WindowMixer, block.mixer).cut(cast(Pair, tuple(grid))) for block in blocks]
-    different = list(dict.fromkeys(cuts))
-    made = each(functools.partial(order, batch=batch), different, threads)
+    cuts = [
+        [(cast(WindowMixer, block.mixer).cut(grid), batch) for batch, grid in maps]
+        for block in blocks
+    ]
+    different = list(dict.fromkeys(itertools.chain(*cuts)))
+    made = each(lambda one: order(*one), different, threads)
     orders = dict(zip(different, made, strict=True))
-    for block, cut in zip(blocks, cuts, strict=True):
-        rows = out = _through(block, rows, out, cut, orders[cut], threads)
-    return rows.view(x.shape)
-
-
-def order(cut: Cut, batch: int) -> Order:
-    """Which token is in which slot, for a batch of grids."""
-    small = batch * cut.count * tokens(cut.window) <= MAX_KEPT_SLOTS
-    return _kept_order(cut, batch) if small else _order(cut, batch)
-
-
-def _order(cut: Cut, batch: int) -> Order:
-    slots = cut.slots(batch, device=torch.device("cpu"))
-    places = torch.full((batch * cut.count * tokens(cut.window),), PADDING)
-    places.index_copy_(0, slots, torch.arange(len(slots)))
-    return places.view(-1, tokens(cut.window)), [run for run in cut.runs(batch) if run[1]]
-
-
-@functools.lru_cache(ENTRIES)
-def _kept_order(cut: Cut, batch: int) -> Order:
-    return _order(cut, batch)
+    starts = [*accumulate((batch * tokens(grid) for batch, grid in maps), initial=0)][:-1]
+    for block, own in zip(blocks, cuts, strict=True):
+        for cut, parts, pads in alike(own, starts, orders):
+            out = _through(block, rows, out, cut, parts, pads, threads)
+        rows = cast(Tensor, out)
+    return rows
 
 
 def _through(
-    block: Block, rows: Tensor, out: Tensor | None, cut: Cut, order: Order, threads: int
+    block: Block,
+    rows: Tensor,
+    out: Tensor | None,
+    cut: Cut,
+    order: Order,
+    pads: bool,
+    threads: int,
 ) -> Tensor:
     """(tokens, C) -> (tokens, C): a block's output, written to `out`, which may be `rows`."""
     mixer = cast(WindowMixer, block.mixer)
-    pads = has_padding(cut)
+    size = tile_size(block)
+    of_bytes = TILE_BYTES / (rows.shape[1] * rows.element_size())
+    count = order[0].numel() / (of_bytes if size == "auto" else size or len(rows))
+    threads = threads if 2 * count >= threads else 1
+    if size == "auto":
+        count /= torch_threads_per_tile(threads)
+    tiles, filled = _tiles(order, rounded(count, threads))
+    pads = pads or filled
     lock = threading.Lock()
 
     def run(tile: Order) -> None:
@@ -202,20 +211,18 @@ def _through(
             read = read.masked_fill(~real[:, None], 0)
         mixed = mixer.mix(read.view(*windows.shape, -1), cut, runs).flatten(0, 1)
         if real is not None:
-            places, tokens, mixed = places[real], tokens[real], mixed[real]
-        done = block.after(tokens, mixed)
+            kept = real.nonzero().flatten()
+            places = places.index_select(0, kept)
+            # some row again, up to a number of rows of which there are few
+            kept = F.pad(kept, (0, min(few(len(kept)), len(tokens)) - len(kept)))
+            tokens, mixed = tokens.index_select(0, kept), mixed.index_select(0, kept)
+        done = block.after(tokens, mixed)[: len(places)]
         with lock:  # the first tile's output says what type the map has
             if out is None or out.dtype != done.dtype:
                 out = torch.empty_like(rows, dtype=done.dtype)
         write(out, places, done)
 
-    size = tile_size(block)
-    of_bytes = TILE_BYTES / (rows.shape[1] * rows.element_size())
-    count = order[0].numel() / (of_bytes if size == "auto" else size or len(rows))
-    threads = threads if 2 * count >= threads else 1
-    if size == "auto":
-        count /= torch_threads_per_tile(threads)
-    each(run, _tiles(order, rounded(count, threads)), threads)
+    each(run, tiles, threads)
     return rows if out is None else out
 
 
@@ -229,16 +236,20 @@ def rounded(count: float, threads: int) -> int:
     return threads * max(1, round(count / threads))
 
 
-def _tiles(order: Order, count: int) -> list[Order]:
-    """Windows that go together: so many tiles, all of one size or one window less."""
+def _tiles(order: Order, count: int) -> tuple[list[Order], bool]:
+    """Windows that go together, in at most so many tiles, and whether the last tile was filled by
+    windows of padding: one tile has all windows, and of several each has a `few`."""
     index, runs = order
-    tiles = index.tensor_split(count)
-    starts = list(accumulate(map(len, tiles), initial=0))
-    return [
-        (windows, within(runs, start, stop))
-        for windows, (start, stop) in zip(tiles, pairwise(starts), strict=True)
-        if len(windows)
-    ]
+    size = max(1, len(index) if count == 1 else few(ceil_div(len(index), count)))
+    rest = len(index) % size
+    missing = few(rest) - rest
+    if missing:
+        index = F.pad(index, (0, 0, 0, missing), value=PADDING)
+        *others, (kind, number) = runs
+        runs = [*others, (kind, number + missing)]
+    starts = range(0, len(index), size)
+    tiles = [(index[start : start + size], within(runs, start, start + size)) for start in starts]
+    return tiles, missing > 0
 
 
 def within(runs: Runs, start: int, stop: int) -> Runs:

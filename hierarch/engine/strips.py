@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hierarch.engine.conditions import changed, inside, not_cpu_inference, not_per_token
+from hierarch.engine.conditions import inside, not_a_convolution, not_cpu_inference, not_per_token
 from hierarch.engine.linear import not_patches
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.streaming import TILE_BYTES, rounded, threads_of, torch_threads_per_tile
@@ -23,8 +23,8 @@ def refuses_strips(layer: ByRows, x: Tensor) -> Refusal | None:
 
 
 def _not_by_row(child: nn.Module) -> Refusal | None:
-    if type(child) is nn.Conv2d:
-        return changed(child) or not_patches(child)
+    if not not_a_convolution(child):
+        return not_patches(child)
     return inside(not_per_token, child)
 
 

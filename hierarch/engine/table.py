@@ -12,6 +12,7 @@ from hierarch.engine import (
     compiled,
     gathering,
     linear,
+    lists,
     recomputing,
     streaming,
     strips,
@@ -27,6 +28,7 @@ from hierarch.nn.window_mixer import MaskedWindowMixer, WindowMixer
 SEAM = Seam(
     [
         Op(Backbone, "forward", batches.run_shared),
+        Op(Backbone, "forward_each", lists.run_lists),
         Op(Backbone, "maps", batches.run_overwriting),
         Op(Stage, "forward", streaming.run_stage, compiled.run_chunks),
         Op(Block, "forward", streaming.run_block),
@@ -55,5 +57,16 @@ def disabled() -> AbstractContextManager[None]:
     """While entered, every operation runs its definition, in all threads of the process.
 
     A program of torch.compile stays as it was compiled.
+
+    >>> import torch
+    >>> from hierarch import build
+    >>> model = build("swin_tiny").eval()
+    >>> images = torch.ones(1, 3, 64, 64)
+    >>> with torch.no_grad():
+    ...     fast = model(images)
+    ...     with disabled():
+    ...         defined = model(images)
+    >>> torch.allclose(fast, defined, atol=1e-5)
+    True
     """
     return SEAM.running(definition)

@@ -59,7 +59,8 @@ def each(run: Callable[[Item], Result], items: Iterable[Item], threads: int) -> 
                     raise
 
     # one future a thread, not one an item: the caller would wake up for each, and hold up the rest
-    workers = [_pool(threads).submit(work) for _ in range(threads)]
+    with _lock:
+        workers = [_pool(threads).submit(work) for _ in range(threads)]
     try:
         for worker in workers:
             worker.result()
@@ -69,12 +70,20 @@ def each(run: Callable[[Item], Result], items: Iterable[Item], threads: int) -> 
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in each of which torch uses one thread, and flushes subnormal numbers to 0."""
+    """Threads in each of which torch uses one thread, and flushes subnormal numbers to 0. The
+    caller holds `_lock`."""
     key = (os.getpid(), threads)
+    if key not in _pools:
+        _pools[key] = _started(threads)
+    return _pools[key]
+
+
+def end_pools() -> None:
+    """Lets the threads end after what they do now; others start when they are needed."""
     with _lock:
-        if key not in _pools:
-            _pools[key] = _started(threads)
-        return _pools[key]
+        for pool in _pools.values():
+            pool.shutdown(wait=False)
+        _pools.clear()
 
 
 def _started(threads: int) -> ThreadPoolExecutor:

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from hierarch.exporting.target import Run
 from hierarch.report.export import Agreement, ImageCheck, SizeCheck
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.timing import interleaved
 
 TINY = 1e-30
-Case = tuple[int, int, int]
-"""Batch, height, width."""
+Case = tuple[int, ...]
+"""Batch and sides: (batch, height, width)."""
 
 
-def cases(size: Pair, batch: int, dynamic: Collection[str]) -> list[Case]:
+def cases(size: Sides, batch: int, dynamic: Collection[str]) -> list[Case]:
     """What a file is checked at: its size and batch, and where these are dynamic, others, odd ones
     among them.
 
@@ -29,11 +29,10 @@ def cases(size: Pair, batch: int, dynamic: Collection[str]) -> list[Case]:
     >>> cases((224, 224), 1, ["batch"])
     [(1, 224, 224), (2, 224, 224), (5, 224, 224)]
     """
-    h, w = size
-    if "height" not in dynamic:
-        return [(n, h, w) for n in ((1, 2, 5) if "batch" in dynamic else (batch,))]
-    sizes = [(h, w), (h + 1, w * 3 // 4 | 1), (h * 3 // 4 | 1, w), (h * 5 // 4 | 1, w | 1)]
-    sizes.append((h * 7 // 8, w * 9 // 8))
+    if not {*dynamic} - {"batch"}:
+        return [(n, *size) for n in ((1, 2, 5) if "batch" in dynamic else (batch,))]
+    *first, last = ([n + 1, n * 3 // 4 | 1, n * 5 // 4 | 1, max(1, n * 7 // 8)] for n in size)
+    sizes = [size, *zip(*first, last[1:] + last[:1], strict=True)]
     batches = (1, 2, 1, 3, 1) if "batch" in dynamic else (batch,) * len(sizes)
     return [(n, *sides) for n, sides in zip(batches, sizes, strict=True)]
 
@@ -47,7 +46,7 @@ def check_sizes(
     times = interleaved(calls, rounds=rounds, warmup=1)
     return tuple(
         SizeCheck(
-            size=(x.shape[2], x.shape[3]),
+            size=tuple(x.shape[2:]),
             batch=len(x),
             agreement=agreement,
             torch_seconds=torchs,
@@ -105,11 +104,13 @@ def _right(outputs: Sequence[Sequence[Tensor]], labels: Tensor) -> int:
 
 def images_for(case: Case, in_chans: int, given: Tensor | None) -> Tensor:
     """(B, C, H, W): the given images resized, repeated to as many as are wanted; or noise."""
-    batch, height, width = case
+    batch, *size = case
     if given is None:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(batch, in_chans, height, width, generator=generator)
+        return torch.randn(batch, in_chans, *size, generator=generator)
     chosen = given[torch.arange(batch) % len(given)]
-    if chosen.shape[2:] == (height, width):
+    if [*chosen.shape[2:]] == size:
         return chosen
-    return F.interpolate(chosen, (height, width), mode="bilinear", antialias=True)
+    if len(size) != 2:
+        return F.interpolate(chosen, size, mode="nearest")
+    return F.interpolate(chosen, size, mode="bilinear", antialias=True)

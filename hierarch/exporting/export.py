@@ -22,17 +22,12 @@ from hierarch.exporting.registry import get_target
 from hierarch.exporting.target import Job, Run, Target
 from hierarch.files import writing_with_others
 from hierarch.report.export import ExportReport, Measure
-from hierarch.spec.grid import checked_size
+from hierarch.spec.grid import AXES, checked_size
 from hierarch.spec.load import dump
 from hierarch.weights.pickles import first_line
 
-AXES: dict[str, dict[int, str]] = {
-    "none": {},
-    "batch": {0: "batch"},
-    "size": {2: "height", 3: "width"},
-    "all": {0: "batch", 2: "height", 3: "width"},
-}
-"""The images' axes that may have any size, by what `dynamic` says."""
+DYNAMIC = ("none", "batch", "size", "all")
+"""Which of the images' axes may have any size."""
 TOLERANCES: dict[str, float] = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.05, "int8": 0.1}
 """By dtype: of the relative difference; of a classifier in int8, of the share of images that get
 another class."""
@@ -71,10 +66,18 @@ def export(
     timed `rounds` times. Raises `ExportError` if the network cannot be written or run, and if
     outputs differ by more than `tolerance` (see `TOLERANCES`): then there is no file, and the error
     has the report. Raises `MissingPackageError` without the target's packages.
+
+    >>> from hierarch import build
+    >>> model = build({"mixer": "pooling", "stages": [{"dim": 8, "depth": 1}], "head": {}})
+    >>> report = export(model, "small.pt2", to="torch-export", size=32, rounds=1)
+    >>> report.holds, os.path.exists("small.pt2")
+    (True, True)
     """
     target = get_target(to)
-    wanted = checked_size(model.spec.input_size if size is None else size)
+    axes = model.spec.axes
+    wanted = checked_size(model.spec.size if size is None else size, axes=axes)
     _check(target, Path(path), dtype=dtype, dynamic=dynamic, batch=batch)
+    any_size = _dynamic_axes(dynamic, axes)
     in_chans = model.spec.stem.in_chans
     batches = _batches(images, (batch, in_chans, *wanted), dtype)
     head = model.spec.head
@@ -82,7 +85,7 @@ def export(
     network = unpack_weights(copy.deepcopy(model)).cpu().float().eval()
     as_defined = _runner(Exported(network, features=features))
     inputs = [
-        images_for(case, in_chans, images) for case in cases(wanted, batch, AXES[dynamic].values())
+        images_for(case, in_chans, images) for case in cases(wanted, batch, any_size.values())
     ]
     about = {
         "version": hierarch.__version__,
@@ -93,12 +96,12 @@ def export(
         "std": json.dumps([*std]),
     }
     with _told(f"{model.spec.name} cannot be exported ({to}, {dtype})"), _written(path) as file:
-        example = torch.zeros(2 if 0 in AXES[dynamic] else batch, in_chans, *wanted)
+        example = torch.zeros(2 if 0 in any_size else batch, in_chans, *wanted)
         cast = copy.deepcopy(network).to(target.traced(dtype))
         job = Job(
-            program=program(Exported(cast, features=features), example, AXES[dynamic]),
+            program=program(Exported(cast, features=features), example, any_size),
             dtype=dtype,
-            dynamic=AXES[dynamic],
+            dynamic=any_size,
             outputs=_names(model, features=features),
             metadata={f"hierarch.{key}": value for key, value in about.items()},
             calibration=batches,
@@ -110,7 +113,7 @@ def export(
             target=to,
             runtime=f"{target.runtime} {version(target.runtime)}",
             dtype=dtype,
-            dynamic=tuple(AXES[dynamic].values()),
+            dynamic=tuple(any_size.values()),
             path=os.fspath(path),
             bytes=sum(part.stat().st_size for part in file.parent.iterdir()),
             weight_bytes=sum(4 * parameter.numel() for parameter in network.parameters()),
@@ -126,11 +129,19 @@ def export(
     return report
 
 
+def _dynamic_axes(dynamic: str, axes: int) -> dict[int, str]:
+    """The axes of images (B, C, H, W), or with so many other sides, that may have any size, and
+    their names."""
+    batch = {0: "batch"} if dynamic in ("batch", "all") else {}
+    sides = dict(enumerate(AXES[axes], 2)) if dynamic in ("size", "all") else {}
+    return batch | sides
+
+
 def _check(target: Target, path: Path, *, dtype: str, dynamic: str, batch: int) -> None:
     """Raises `ExportError` for what the target has not, and `MissingPackageError`."""
-    if dynamic not in AXES:
-        raise ExportError(f"dynamic {dynamic[:80]!r}: should be one of {', '.join(AXES)}")
-    if AXES[dynamic] and not target.dynamic:
+    if dynamic not in DYNAMIC:
+        raise ExportError(f"dynamic {dynamic[:80]!r}: should be one of {', '.join(DYNAMIC)}")
+    if dynamic != "none" and not target.dynamic:
         raise ExportError(f"{target.name} files are for one size; leave out dynamic {dynamic!r}")
     if dtype not in target.dtypes:
         known = ", ".join(target.dtypes)
@@ -150,7 +161,7 @@ def _batches(images: Tensor | None, shape: tuple[int, ...], dtype: str) -> tuple
             raise ExportError("int8 is calibrated with images; give some")
         return ()
     batch, *one = shape
-    if images.ndim != 4 or [*images.shape[1:]] != one or images.dtype is not torch.float32:
+    if [*images.shape[1:]] != one or images.dtype is not torch.float32:
         kind = str(images.dtype).removeprefix("torch.")
         raise ExportError(
             f"images should be (N, {', '.join(map(str, one))}) in float32, got "

@@ -23,7 +23,11 @@ PACKAGE = "hierarch.exporting.targets"
 
 
 def target_names() -> list[str]:
-    """The names of all targets, sorted: what `to` may be. Imports none of them."""
+    """The names of all targets, sorted: what `to` may be. Imports none of them.
+
+    >>> target_names()
+    ['executorch', 'onnx', 'openvino', 'torch-export']
+    """
     return sorted({*_builtin(), *(entry.name for entry in entry_points(group=GROUP))})
 
 

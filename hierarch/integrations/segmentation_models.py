@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hierarch.building import build
 from hierarch.needs import require
-from hierarch.spec.load import Source, load, override, presets
+from hierarch.spec.load import Source, load, of_images, override, presets
 
 require("segmentation_models_pytorch", extra="segmentation")
 from segmentation_models_pytorch.encoders import encoders  # noqa: E402
@@ -30,8 +30,11 @@ def register(spec: Source, name: str | None = None) -> str:
 
     An encoder of the same name is replaced. A model that was saved with `save_pretrained` is loaded
     after the same call.
+
+    >>> register("swin_small")
+    'hierarch-swin_small'
     """
-    spec = load(spec)
+    spec = of_images(load(spec))
     name = PREFIX + spec.name if name is None else name
     _add(name, spec)
     return name
@@ -48,6 +51,9 @@ class Encoder(nn.Module):
     `model` is the backbone: `hierarch.load_weights(unet.encoder.model, "swin.pth")` gives it
     weights. Raises `ValueError` for a network whose strides are not these, for a `depth` that is
     not from 1 to 5, and for an `output_stride` that is finer than the last map's.
+
+    >>> Encoder("swin_tiny").out_channels
+    [3, 0, 96, 192, 384, 768]
     """
 
     def __init__(self, spec: Source, depth: int = 5, output_stride: int = 32) -> None:
@@ -97,5 +103,5 @@ class Encoder(nn.Module):
             )
 
 
-for preset in presets():
+for preset in presets(axes=2):
     _add(PREFIX + preset, preset)

@@ -19,8 +19,8 @@ from hierarch.needs import require
 from hierarch.nn.backbone import FeatureInfo, stage_indices
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import claim
-from hierarch.spec.grid import Pair, pair
-from hierarch.spec.load import Source, load, override, presets
+from hierarch.spec.grid import Sides, per_axis
+from hierarch.spec.load import Source, load, of_images, override, presets
 from hierarch.weights.load import load_weights
 
 require("timm", extra="timm")
@@ -38,6 +38,11 @@ class TimmBackbone(Backbone):
     applies the head to each token, (B, h, w, num_classes), rather than to their mean. `drop_rate`
     is the head's, as in timm, and `proj_drop_rate` the spec's. Raises `SpecError` for arguments
     that describe no network, and `ValueError` for another pooling.
+
+    >>> import timm
+    >>> model = timm.create_model("hierarch_swin_tiny", num_classes=10)
+    >>> isinstance(model, TimmBackbone), model.num_classes, model.num_features
+    (True, 10, 768)
     """
 
     output_fmt, feature_dim = "NHWC", -1
@@ -65,7 +70,10 @@ class TimmBackbone(Backbone):
         rates = _given(drop_path_rate=drop_path_rate, drop_rate=proj_drop_rate)
         super().__init__(override(cfg, fields | rates | _given(input_size=img_size)))
         self.global_pool = _pooling(global_pool)
-        for module in (self.stem, self.position_embedding, self.norm, self.head, *self.stages):
+        for module in (
+            *(self.stem, self.position_embedding, self.extra_tokens),
+            *(self.norm, self.head, *self.stages),
+        ):
             models.register_notrace_module(type(module))  # a node of a torch.fx graph
 
     @property
@@ -88,14 +96,14 @@ class TimmBackbone(Backbone):
         """Channels and stride of each stage's map; the larger one of two strides."""
         info = super().feature_info
         for stage in info:
-            stage["reduction"] = max(pair(stage["reduction"]))
+            stage["reduction"] = max(per_axis(stage["reduction"]))
         return info
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, num_classes)."""
-        if isinstance(x, Proxy):
-            return self.forward_head(self.forward_features(x))
-        return cast(Tensor, super().forward(x))
+    def forward(self, images: Any) -> Any:
+        """(B, in_chans, H, W) -> (B, num_classes); a list of images to a list."""
+        if isinstance(images, Proxy):
+            return self.forward_head(self.forward_features(cast(Tensor, images)))
+        return super().forward(images)
 
     def maps(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """As a `Backbone`'s. torch.fx, which knows no shapes, records every stage."""
@@ -142,10 +150,10 @@ class TimmBackbone(Backbone):
             self.head.norm = nn.Identity()
         return taken
 
-    def set_input_size(self, img_size: int | Pair) -> None:
+    def set_input_size(self, img_size: int | Sides) -> None:
         """Change the nominal size of images. Windows stay, and images may have any size."""
         self.spec = override(self.spec, {"input_size": img_size})
-        size = {"img_size": pair(self.spec.input_size)}
+        size = {"img_size": per_axis(self.spec.input_size)}
         self._traits = getattr(self, "_traits", {}) | size  # for timm.models.get_model_input_config
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -155,7 +163,7 @@ class TimmBackbone(Backbone):
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
             (r"^norm", (99999,)),
         ]
-        stem = r"^stem|position_embedding"
+        stem = r"^stem|position_embedding|extra_tokens"
         return {"stem": stem, "blocks": r"^stages\.(\d+)" if coarse else blocks}
 
     def load_state_dict(
@@ -171,7 +179,7 @@ class TimmBackbone(Backbone):
     def __prepare_scriptable__(self) -> nn.Module:
         """What `torch.jit.script` takes for the network: its trace in the mode that it is in, which
         serves images of any number and size."""
-        images = torch.zeros(2, self.in_chans, *pair(self.spec.input_size))
+        images = torch.zeros(2, self.in_chans, *per_axis(self.spec.input_size))
         with torch.no_grad(), warnings.catch_warnings():
             # of what is checked once, and of sizes, which the network does not branch on
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -180,8 +188,16 @@ class TimmBackbone(Backbone):
 
 
 def hierarch_spec(pretrained: bool = False, *, spec: Source, **kwargs: Any) -> nn.Module:
-    """The network of any spec: a YAML file's path, a preset's name, or a mapping."""
-    return _create("hierarch_spec", load(spec), pretrained, **kwargs)
+    """The network of any spec: a YAML file's path, a preset's name, or a mapping.
+
+    >>> spec = {
+    ...     "mixer": {"type": "window_attention", "head_dim": 8},
+    ...     "stages": [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}],
+    ... }
+    >>> hierarch_spec(spec=spec, num_classes=7)(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 7])
+    """
+    return _create("hierarch_spec", of_images(load(spec)), pretrained, **kwargs)
 
 
 def _create(variant: str, spec: BackboneSpec, pretrained: bool, **kwargs: Any) -> nn.Module:
@@ -214,7 +230,7 @@ def _renamed(state_dict: Mapping[str, Any], model: TimmBackbone) -> dict[str, Te
 
 def _config(spec: BackboneSpec) -> dict[str, Any]:
     """timm's `pretrained_cfg` of a network."""
-    size = pair(spec.input_size)
+    size = per_axis(spec.input_size)
     whole = spec if spec.head else override(spec, {"out_indices": None})
     return {
         "num_classes": spec.head.num_classes if spec.head else 0,
@@ -250,4 +266,4 @@ def _entry_point(preset: str) -> Callable[..., nn.Module]:
 default_cfgs: dict[str, dict[str, Any]] = {}
 """timm's configurations, by the model's name: where `register_model` looks for them."""
 models.register_model(hierarch_spec)
-globals().update({create.__name__: create for create in map(_entry_point, presets())})
+globals().update({create.__name__: create for create in map(_entry_point, presets(axes=2))})

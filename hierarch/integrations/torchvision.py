@@ -27,8 +27,8 @@ from hierarch.needs import require
 from hierarch.nn.backbone import check_images, to_nchw
 from hierarch.nn.head import Head
 from hierarch.nn.stage import Block, Stage
-from hierarch.spec.grid import Pair
-from hierarch.spec.load import Source, load
+from hierarch.spec.grid import Sides
+from hierarch.spec.load import Source, load, of_images
 
 require("torchvision", extra="torchvision")
 from torchvision.models.detection.anchor_utils import AnchorGenerator  # noqa: E402
@@ -53,8 +53,13 @@ def fpn_backbone(
     `extra_blocks`: torchvision's coarser levels, by default one, `LastLevelMaxPool`.
 
     Weights are those of the result's `body`: `hierarch.load_weights(backbone.body, "swin.pth")`.
+
+    >>> backbone = fpn_backbone("swin_tiny", out_channels=64)
+    >>> levels = backbone(torch.zeros(1, 3, 64, 64))
+    >>> levels["0"].shape, list(levels)
+    (torch.Size([1, 64, 16, 16]), ['0', '1', '2', '3', 'pool'])
     """
-    given = load(spec)
+    given = of_images(load(spec))
     outputs = given.outputs or None if out_indices is None else tuple(out_indices)
     body = build(given, head=None, out_indices=outputs)
     body.freeze(frozen_stages)
@@ -63,7 +68,12 @@ def fpn_backbone(
 
 class FpnBackbone(nn.Module):
     """Images (B, in_chans, H, W) to a dict of levels (B, out_channels, H_i, W_i), the finest first:
-    "0", "1" and so on for the maps of `body`, the backbone, then those of the extra blocks."""
+    "0", "1" and so on for the maps of `body`, the backbone, then those of the extra blocks.
+
+    >>> backbone = fpn_backbone("swin_tiny", out_indices=[2, 3])
+    >>> backbone.strides
+    [(16, 16), (32, 32), (64, 64)]
+    """
 
     def __init__(self, body: Backbone, out_channels: int, extra_blocks: nn.Module) -> None:
         super().__init__()
@@ -112,7 +122,7 @@ class StrideAnchors(AnchorGenerator):  # type: ignore[misc]
     which is the stride only where the stride divides that size."""
 
     def __init__(
-        self, strides: Sequence[Pair], scales: Sequence[float], aspect_ratios: Sequence[float]
+        self, strides: Sequence[Sides], scales: Sequence[float], aspect_ratios: Sequence[float]
     ) -> None:
         sizes = tuple(tuple(math.sqrt(h * w) * scale for scale in scales) for h, w in strides)
         super().__init__(sizes, (tuple(aspect_ratios),) * len(sizes))
@@ -148,6 +158,10 @@ def feature_extractor(model: Backbone, return_nodes: list[str] | dict[str, str])
 
     Mixers, MLPs, stems and downsamplings are one node each: they compute with the sizes of maps,
     which symbolic tracing cannot follow. The graph's `train` knows nothing of frozen stages.
+
+    >>> graph = feature_extractor(build("swin_tiny").eval(), {"stages.1": "map"})
+    >>> graph(torch.zeros(1, 3, 64, 64))["map"].shape
+    torch.Size([1, 8, 8, 192])
     """
     opened = (Backbone, Stage, Block, Head)
     leaves = {type(module) for module in model.modules() if not isinstance(module, opened)}

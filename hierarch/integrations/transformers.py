@@ -17,8 +17,8 @@ from torch import Tensor
 from hierarch.building import build
 from hierarch.needs import require
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import pair
-from hierarch.spec.load import Source, load, override, with_classes
+from hierarch.spec.grid import per_axis
+from hierarch.spec.load import Source, load, of_images, override, with_classes
 
 require("transformers", extra="transformers")
 
@@ -34,13 +34,17 @@ class HierarchConfig(backbone_utils.BackboneConfigMixin, hf.PreTrainedConfig):
     A classifier has `num_labels` classes: by default the spec's. `out_features` are among "stem",
     "stage1", "stage2" and so on, `out_indices` their numbers from 0: by default the outputs of a
     spec without a head, and the last stage of one with a head. Raises `SpecError`.
+
+    >>> config = HierarchConfig("swin_tiny", num_labels=10)
+    >>> config.model_type, config.backbone_spec().head.num_classes
+    ('hierarch', 10)
     """
 
     model_type = "hierarch"
 
     def __init__(self, spec: Source = "swin_tiny", **kwargs: Any) -> None:
         features, indices = (kwargs.pop(key, None) for key in ("out_features", "out_indices"))
-        spec = load(spec)
+        spec = of_images(load(spec))
         if spec.head and kwargs.get("id2label") is None:
             kwargs.setdefault("num_labels", spec.head.num_classes)
         self.spec: Any = spec
@@ -78,7 +82,7 @@ class HierarchConfig(backbone_utils.BackboneConfigMixin, hf.PreTrainedConfig):
         `input_size` over `crop_ratio`, cropped in the center, and normed, by the averages of `mean`
         and `std` where the images are not in color. Needs torchvision."""
         spec = load(self.spec)
-        height, width = pair(spec.input_size)
+        height, width = per_axis(spec.input_size)
         chans = spec.stem.in_chans
         mean, std = (v if len(v) == chans else [sum(v) / len(v)] * chans for v in (mean, std))
         sides = {"height": round(height / crop_ratio), "width": round(width / crop_ratio)}
@@ -135,7 +139,18 @@ class HierarchPreTrainedModel(hf.PreTrainedModel):
 
 class HierarchModel(HierarchPreTrainedModel):
     """Images to the last stage's normed map, `last_hidden_state` (B, C, h, w), and its mean over
-    the tokens, `pooler_output` (B, C)."""
+    the tokens, `pooler_output` (B, C).
+
+    >>> import torch
+    >>> spec = {
+    ...     "mixer": {"type": "window_attention", "head_dim": 8},
+    ...     "stages": [{"dim": 16, "depth": 1}, {"dim": 32, "depth": 1}],
+    ...     "head": {"num_classes": 3},
+    ... }
+    >>> model = HierarchModel(HierarchConfig(spec))
+    >>> model(torch.zeros(1, 3, 64, 64)).pooler_output.shape
+    torch.Size([1, 32])
+    """
 
     def __init__(self, config: HierarchConfig) -> None:
         super().__init__(config, with_classes(config.backbone_spec(), 0))
@@ -150,7 +165,18 @@ class HierarchModel(HierarchPreTrainedModel):
 
 
 class HierarchForImageClassification(HierarchPreTrainedModel):
-    """Images to `logits` (B, num_labels), with transformers' `loss` where there are `labels`."""
+    """Images to `logits` (B, num_labels), with transformers' `loss` where there are `labels`.
+
+    >>> import torch
+    >>> spec = {
+    ...     "mixer": {"type": "window_attention", "head_dim": 8},
+    ...     "stages": [{"dim": 16, "depth": 1}, {"dim": 32, "depth": 1}],
+    ...     "head": {"num_classes": 3},
+    ... }
+    >>> model = HierarchForImageClassification(HierarchConfig(spec))
+    >>> model(torch.zeros(1, 3, 64, 64)).logits.shape
+    torch.Size([1, 3])
+    """
 
     def __init__(self, config: HierarchConfig) -> None:
         super().__init__(config, with_classes(config.backbone_spec(), config.num_labels or 0))
@@ -173,7 +199,18 @@ class HierarchForImageClassification(HierarchPreTrainedModel):
 
 class HierarchBackbone(backbone_utils.BackboneMixin, HierarchPreTrainedModel):
     """Images to `feature_maps` (B, C_i, h_i, w_i), one for each of the config's `out_features`; the
-    stem's has no norm. Stages after the last of them are not built."""
+    stem's has no norm. Stages after the last of them are not built.
+
+    >>> import torch
+    >>> spec = {
+    ...     "mixer": {"type": "window_attention", "head_dim": 8},
+    ...     "stages": [{"dim": 16, "depth": 1}, {"dim": 32, "depth": 1}],
+    ...     "head": {"num_classes": 3},
+    ... }
+    >>> model = HierarchBackbone(HierarchConfig(spec, out_features=["stage1", "stage2"]))
+    >>> [tuple(m.shape) for m in model(torch.zeros(1, 3, 64, 64)).feature_maps]
+    [(1, 16, 16, 16), (1, 32, 8, 8)]
+    """
 
     has_attentions = False
 
@@ -181,7 +218,7 @@ class HierarchBackbone(backbone_utils.BackboneMixin, HierarchPreTrainedModel):
         spec = config.backbone_spec()
         outputs = [i - 1 for i in map(config.stage_names.index, config.out_features) if i]
         super().__init__(config, override(spec, {"head": None, "out_indices": outputs}))
-        self.num_features = [spec.stages[0].dim, *(stage.dim for stage in spec.stages)]
+        self.num_features = [spec.in_dim, *(stage.dim for stage in spec.stages)]
 
     @can_return_tuple
     def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None) -> Any:

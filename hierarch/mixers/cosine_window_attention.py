@@ -16,7 +16,7 @@ from hierarch.nn.cut import Cut, Runs, shifted_cut
 from hierarch.nn.padding import symbolic_min
 from hierarch.nn.window_mixer import MaskedWindowMixer
 from hierarch.spec.base import Flag, Side
-from hierarch.spec.grid import Pair, fit, pair, slots, tokens
+from hierarch.spec.grid import AXES, Sides, fit, per_axis, slots, tokens
 from hierarch.spec.parts import linear_params
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, attention_params
@@ -47,37 +47,38 @@ class CosineWindowAttentionSpec(WindowedSpec):
 
     type: Literal["cosine_window_attention"] = "cosine_window_attention"
     """Shifted-window attention, Swin Transformer V2's."""
-    pretrained_window_size: Annotated[int | Pair, Side(1, 64)] | None = None
-    """The window that the position bias was trained with, or [height, width]: offsets are scaled
-    by its size. By default the window itself."""
+    pretrained_window_size: Annotated[int | Sides, Side(1, 64, axes=AXES)] | None = None
+    """The window that the position bias was trained with, as window_size: offsets are scaled by
+    its size. By default the window itself."""
     qkv_bias: Flag = True
     """A bias on queries and values; keys have none, as published."""
     shift_mask: Flag = True
     """A mask in shifted windows, as published: tokens from opposite edges of the map, which only
     the cyclic shift joined, do not attend to each other. false: they do."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return self._attention(dim, grid, slots(self.fit(grid)[0], grid)) + self._bias(dim, grid)
 
-    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
         padding = slots(self.fit(grid)[0], grid) - tokens(grid)
         return self._attention(dim, grid, padding)
 
-    def _attention(self, dim: int, grid: Pair, count: int) -> int:
+    def _attention(self, dim: int, grid: Sides, count: int) -> int:
         # Swin, eq. (2): M^2 = tokens of a window, 4NC^2 + 2M^2NC
         window, _ = self.fit(grid)
         return count * (4 * dim**2 + 2 * tokens(window) * dim)
 
-    def _bias(self, dim: int, grid: Pair) -> int:
-        # two linear layers, 2 -> 512 -> heads, for every offset of two tokens in a window
-        (h, w), _ = self.fit(grid)
-        return (2 * h - 1) * (2 * w - 1) * HIDDEN * (2 + self.heads(dim))
+    def _bias(self, dim: int, grid: Sides) -> int:
+        # two linear layers, axes -> 512 -> heads, for every offset of two tokens in a window
+        window, _ = self.fit(grid)
+        offsets = math.prod(2 * side - 1 for side in window)
+        return offsets * HIDDEN * (len(window) + self.heads(dim))
 
     def params(self, *, dim: int) -> int:
         # keys have no bias; a temperature per head; the network that makes the position bias
         heads = self.heads(dim)
         layers = attention_params(dim, qkv_bias=False) + 2 * dim * self.qkv_bias
-        bias = linear_params(2, HIDDEN) + linear_params(HIDDEN, heads, bias=False)
+        bias = linear_params(len(self.window), HIDDEN) + linear_params(HIDDEN, heads, bias=False)
         return layers + heads + bias
 
     def build(self, dim: int) -> nn.Module:
@@ -96,7 +97,7 @@ class CosineWindowAttention(MaskedWindowMixer):
         self.v_bias = nn.Parameter(torch.empty(dim)) if spec.qkv_bias else None
         self.logit_scale = nn.Parameter(torch.empty(heads, 1, 1))
         self.cpb_mlp = nn.Sequential(
-            init.linear(2, HIDDEN), nn.ReLU(), init.linear(HIDDEN, heads, bias=False)
+            init.linear(len(spec.window), HIDDEN), nn.ReLU(), init.linear(HIDDEN, heads, bias=False)
         )
         self.proj = init.linear(dim, dim)
         self.reset_parameters()
@@ -108,10 +109,9 @@ class CosineWindowAttention(MaskedWindowMixer):
             if bias is not None:
                 nn.init.zeros_(bias)
 
-    def cut(self, grid: Pair) -> Cut:
+    def cut(self, grid: Sides) -> Cut:
         spec = self.spec
-        window, shift = pair(spec.window_size), pair(spec.shift_size)
-        window, shift = fit(grid, window, shift, spec.small_map, minimum=symbolic_min)
+        window, shift = fit(grid, spec.window, spec.shift, spec.small_map, minimum=symbolic_min)
         return shifted_cut(grid, window, shift, masked=spec.shift_mask)
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
@@ -130,10 +130,10 @@ class CosineWindowAttention(MaskedWindowMixer):
             return None
         return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
 
-    def bias(self, window: Pair) -> Tensor:
+    def bias(self, window: Sides) -> Tensor:
         """(1, heads, N, N): the continuous position bias of a window, from 0 to 16."""
         like = self.logit_scale
-        unit = pair(self.spec.pretrained_window_size or window)
+        unit = per_axis(self.spec.pretrained_window_size or window)
         offsets = functional.constant(log_offsets, window, unit, device=like.device)
         table = self.cpb_mlp(offsets.to(like.dtype))
         index = functional.constant(relative_position_index, window, device=like.device)
@@ -148,8 +148,9 @@ class CosineWindowAttention(MaskedWindowMixer):
         return f"window_size={spec.window_size}, shift_size={spec.shift_size}"
 
 
-def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu") -> Tensor:
-    """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2).
+def log_offsets(window: Sides, unit: Sides, *, device: torch.device | str = "cpu") -> Tensor:
+    """Eq. (4): the log-spaced offsets of two tokens in a window, ((2h-1)(2w-1), 2), as many
+    numbers as there are axes.
 
     `unit` is the window that the position bias was trained with.
     """
@@ -159,5 +160,4 @@ def log_offsets(window: Pair, unit: Pair, *, device: torch.device | str = "cpu")
         # as published: scaled to 8 at the window's edge, then log2(1 + x) / log2(8)
         spread = torch.arange(1 - side, side, dtype=torch.float32, device=device) * 8 / edge
         axes.append(spread.sign() * torch.log2(spread.abs() + 1) / math.log2(8))
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([y, x], dim=-1).flatten(0, 1)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)

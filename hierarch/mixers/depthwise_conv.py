@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.spec.base import Flag, Kernel
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, per_axis, tokens
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 
@@ -27,7 +27,7 @@ class DepthwiseConvSpec(MixerSpec):
     bias: Flag = True
     """A bias per channel."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return self.kernel_size**2 * tokens(grid) * dim
 
     def params(self, *, dim: int) -> int:
@@ -40,10 +40,20 @@ class DepthwiseConvSpec(MixerSpec):
 class DepthwiseConv(nn.Module):
     """(B, H, W, C) -> (B, H, W, C), with zero padding."""
 
-    def __init__(self, dim: int, *, kernel_size: int, bias: bool) -> None:
+    def __init__(
+        self, dim: int, *, kernel_size: int | Sides, bias: bool, dilation: int = 1
+    ) -> None:
         super().__init__()
+        height, width = per_axis(kernel_size)
+        kernel = height, width
         self.conv = nn.Conv2d(
-            dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias
+            dim,
+            dim,
+            kernel,
+            padding=(kernel[0] // 2 * dilation, kernel[1] // 2 * dilation),
+            dilation=dilation,
+            groups=dim,
+            bias=bias,
         )
 
     def forward(self, x: Tensor) -> Tensor:

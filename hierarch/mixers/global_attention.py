@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
+from hierarch.nn.attended import Row, one
 from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec, attention_params
 
@@ -17,6 +19,7 @@ from hierarch.spec.windows import HeadedSpec, attention_params
 class GlobalAttentionSpec(HeadedSpec):
     """Multi-head self-attention of every token to every token of the grid."""
 
+    needs_grid: ClassVar[bool] = False
     formula: ClassVar[str] = "4NC² + 2N²C"
     paper: ClassVar[str] = "Dosovitskiy et al. 2020, arXiv:2010.11929; Swin, eq. (1)"
 
@@ -27,7 +30,7 @@ class GlobalAttentionSpec(HeadedSpec):
     proj_bias: Flag = True
     """A bias in the output projection."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # Swin, eq. (1), N = hw: 4NC^2 + 2N^2C
         n = tokens(grid)
         return 4 * n * dim**2 + 2 * n**2 * dim
@@ -48,4 +51,7 @@ class GlobalAttention(SelfAttention):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x.flatten(1, 2)).view_as(x)
+        return self.attend(x.flatten(1, -2)).view_as(x)
+
+    def row(self, grid: Sides, token: int) -> Row:
+        return Row((one(0), slice(None), one(token)), torch.arange(tokens(grid)))

@@ -13,7 +13,7 @@ from torch import nn
 from hierarch.nn.attention import PositionBias, RelativeSelfAttention
 from hierarch.nn.cut import Cut, Dilated
 from hierarch.spec.base import Flag, Side
-from hierarch.spec.grid import Pair, ceil_div, pair, tokens
+from hierarch.spec.grid import AXES, Sides, per_axis, slots, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec, attention_params, bias_table_params
 
@@ -28,43 +28,39 @@ class GridAttentionSpec(HeadedSpec):
 
     type: Literal["grid_attention"] = "grid_attention"
     """Grid attention, MaxViT's: dilated windows that span the map."""
-    window_size: Annotated[int | Pair, Side(1, 64)] = 7
-    """Tokens along a side of a dilated window, or [height, width]: the paper's grid size G. A map
-    is padded to multiples of it."""
+    window_size: Annotated[int | Sides, Side(1, 64, axes=AXES)] = 7
+    """Tokens along a side of a dilated window, or a list of one per axis: the paper's grid size G.
+    A map is padded to multiples of it."""
     qkv_bias: Flag = True
     """A bias on queries, keys and values."""
     position_bias: PositionBias = "relative"
     """relative: a learned bias per head and per offset of two tokens, in steps of the dilation."""
 
-    def tile(self) -> Pair:
-        return pair(self.window_size)
+    def tile(self) -> Sides:
+        return per_axis(self.window_size)
 
-    def slots(self, grid: Pair) -> int:
-        (h, w), (gh, gw) = grid, pair(self.window_size)
-        return ceil_div(h, gh) * gh * ceil_div(w, gw) * gw
-
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # as Swin, eq. (2), with N = hw after padding and G^2 = tokens of a grid: 4NC^2 + 2G^2NC
-        return self.slots(grid) * self._macs_per_slot(dim)
+        return slots(self.tile(), grid) * self._macs_per_slot(dim)
 
-    def padding_macs(self, *, dim: int, grid: Pair) -> int:
-        return (self.slots(grid) - tokens(grid)) * self._macs_per_slot(dim)
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
+        return (slots(self.tile(), grid) - tokens(grid)) * self._macs_per_slot(dim)
 
     def _macs_per_slot(self, dim: int) -> int:
-        return 4 * dim**2 + 2 * tokens(pair(self.window_size)) * dim
+        return 4 * dim**2 + 2 * tokens(self.tile()) * dim
 
     def params(self, *, dim: int) -> int:
         # the two linear layers, and the table of the relative position bias
         layers = attention_params(dim, qkv_bias=self.qkv_bias)
         if self.position_bias == "none":
             return layers
-        return layers + bias_table_params(pair(self.window_size), heads=self.heads(dim))
+        return layers + bias_table_params(self.tile(), heads=self.heads(dim))
 
     def build(self, dim: int) -> nn.Module:
         return GridAttention(
             dim,
             num_heads=self.heads(dim),
-            window_size=pair(self.window_size),
+            window_size=self.tile(),
             qkv_bias=self.qkv_bias,
             position_bias=self.position_bias,
         )
@@ -76,5 +72,5 @@ class GridAttention(RelativeSelfAttention):
     Padding tokens are zeros and are attended to, as in window_attention.
     """
 
-    def cut(self, grid: Pair) -> Cut:
+    def cut(self, grid: Sides) -> Cut:
         return Cut(tuple(map(Dilated, grid, self.window_size)))

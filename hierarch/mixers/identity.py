@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 
@@ -15,13 +15,14 @@ from hierarch.spec.registry import register
 class IdentitySpec(MixerSpec):
     """Returns the tokens unchanged."""
 
+    needs_grid: ClassVar[bool] = False
     formula: ClassVar[str] = "0"
     paper: ClassVar[str] = "Yu et al. 2022, arXiv:2210.13452, section 2.1"
 
     type: Literal["identity"] = "identity"
     """No mixing, IdentityFormer's."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return 0
 
     def params(self, *, dim: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hierarch.nn.attention import SelfAttention
 from hierarch.spec.base import Flag
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import HeadedSpec, attention_params
 
@@ -23,6 +23,7 @@ from hierarch.spec.windows import HeadedSpec, attention_params
 class LinearAttentionSpec(HeadedSpec):
     """Multi-head self-attention of all tokens, at a cost that is linear in their number."""
 
+    needs_grid: ClassVar[bool] = False
     formula: ClassVar[str] = "4NC² + 2NCD + NC; D = channels per head"
     paper: ClassVar[str] = "Katharopoulos et al. 2020, arXiv:2006.16236, eq. (4) to (6)"
 
@@ -31,7 +32,7 @@ class LinearAttentionSpec(HeadedSpec):
     qkv_bias: Flag = True
     """A bias on queries, keys and values."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # q, k, v and the projection: 4NC^2. Σ φ(k)vᵀ, D^2 a head and token, and φ(q) times it:
         # NCD each. The normalizer φ(q)·Σφ(k): NC; its sum is additions alone.
         n, head_dim = tokens(grid), dim // self.heads(dim)
@@ -48,11 +49,11 @@ class LinearAttention(SelfAttention):
     """(B, H, W, C) -> (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        q, k, v = self.split(x.flatten(1, 2))
+        tokens = x.flatten(1, -2)
+        q, k, v = self.split(tokens)
         # eq. (5), with means over the tokens instead of sums, which would overflow in float16; the
         # ratio is the same
-        q, k = positive(q), positive(k) / (h * w)
+        q, k = positive(q), positive(k) / tokens.shape[1]
         values = k.transpose(-2, -1) @ v
         weights = k.sum(-2).unsqueeze(-1)
         return self.join((q @ values) / (q @ weights)).view_as(x)

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.spec.base import Kernel
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.parts import MixerSpec
 from hierarch.spec.registry import register
 
@@ -27,7 +27,7 @@ class PoolingSpec(MixerSpec):
     kernel_size: Kernel = 3
     """Tokens along a side of the neighborhood; odd."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return 0
 
     def params(self, *, dim: int) -> int:

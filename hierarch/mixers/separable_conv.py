@@ -10,7 +10,7 @@ from hierarch.mixers.depthwise_conv import DepthwiseConv
 from hierarch.nn import functional, init
 from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Flag, Kernel, Ratio
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec, linear_params
 from hierarch.spec.registry import default, register
@@ -41,7 +41,7 @@ class SeparableConvSpec(MixerSpec):
     def hidden_dim(self, dim: int) -> int:
         return int(self.expand_ratio * dim)
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # two linear layers, NC·eC each, and K^2 for each of eC channels
         return tokens(grid) * self.hidden_dim(dim) * (2 * dim + self.kernel_size**2)
 

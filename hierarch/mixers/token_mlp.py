@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hierarch.nn import init
 from hierarch.nn.layers import build_activation
 from hierarch.spec.base import Side
-from hierarch.spec.grid import Pair, pair, tokens
+from hierarch.spec.grid import Sides, per_axis, tokens
 from hierarch.spec.head import Activation
 from hierarch.spec.parts import MixerSpec, linear_params
 from hierarch.spec.registry import default, register
@@ -32,18 +32,18 @@ class TokenMlpSpec(MixerSpec):
 
     type: Literal["token_mlp"] = "token_mlp"
     """MLP over all tokens, MLP-Mixer's; with a single layer, ResMLP's."""
-    grid: Annotated[int | Pair, Side(1, 256)]
+    grid: Annotated[int | Sides, Side(1, 256)]
     """Tokens along a side of the grid that the weights are for, or [height, width]."""
     hidden_dim: Annotated[int, Strict(), Field(ge=1, le=65_536)] | None = None
     """Width of the hidden layer, in tokens; null for a single linear layer, as in ResMLP."""
     activation: Activation = default("activation", "gelu")
     """The hidden layer's activation."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
-        n, own, hidden = tokens(grid), tokens(pair(self.grid)), self.hidden_dim
+    def macs(self, *, dim: int, grid: Sides) -> int:
+        n, own, hidden = tokens(grid), tokens(per_axis(self.grid)), self.hidden_dim
         # each channel: N -> D -> N, or N -> N
         mixing = dim * n * (2 * hidden if hidden else n)
-        if grid == pair(self.grid):
+        if grid == per_axis(self.grid):
             return mixing
         # each layer's matrix, computed by the layer; then 16 for each resized element (bicubic)
         matrices = own * ((own + 1) * hidden + (hidden + 1) * hidden if hidden else (own + 1) * own)
@@ -51,7 +51,7 @@ class TokenMlpSpec(MixerSpec):
         return mixing + matrices + 16 * (resized + n)
 
     def params(self, *, dim: int) -> int:
-        n, hidden = tokens(pair(self.grid)), self.hidden_dim
+        n, hidden = tokens(per_axis(self.grid)), self.hidden_dim
         if not hidden:
             return linear_params(n, n)
         return linear_params(n, hidden) + self.activation.params() + linear_params(hidden, n)
@@ -65,7 +65,7 @@ class TokenMlp(nn.Module):
 
     def __init__(self, spec: TokenMlpSpec) -> None:
         super().__init__()
-        self.grid = pair(spec.grid)
+        self.grid = per_axis(spec.grid)
         n, hidden = tokens(self.grid), spec.hidden_dim
         self.fc1 = init.linear(n, hidden or n)
         self.act = build_activation(spec.activation) if hidden else nn.Identity()
@@ -82,27 +82,29 @@ class TokenMlp(nn.Module):
             mixed = self._resized((h, w), columns)
         return rearrange(mixed, "b c (h w) -> b h w c", h=h)
 
-    def _resized(self, grid: Pair, columns: Tensor) -> Tensor:
+    def _resized(self, grid: Sides, columns: Tensor) -> Tensor:
         """(B, C, h*w) -> (B, C, h*w): the layers with their weights resized to this grid."""
         weight, bias = matrix(self.fc1, tokens(self.grid), like=columns)
-        weight = self._resize(weight, grid) * (tokens(self.grid) / tokens(grid))
+        weight = resize_rows(weight, self.grid, grid) * (tokens(self.grid) / tokens(grid))
         if self.fc2 is None:
             return F.linear(columns, *self._resize_outputs(weight, bias, grid))
         columns = self.act(F.linear(columns, weight, bias))
         fc2 = matrix(self.fc2, columns.shape[-1], like=columns)
         return F.linear(columns, *self._resize_outputs(*fc2, grid))
 
-    def _resize_outputs(self, weight: Tensor, bias: Tensor, grid: Pair) -> tuple[Tensor, Tensor]:
-        return self._resize(weight.T, grid).T, self._resize(bias[None], grid)[0]
-
-    def _resize(self, rows: Tensor, grid: Pair) -> Tensor:
-        """(D, N) -> (D, h*w): resizes rows over the layer's own grid to another grid."""
-        images = rearrange(rows, "d (h w) -> 1 d h w", h=self.grid[0])
-        resized = F.interpolate(images, size=grid, mode="bicubic", align_corners=False)
-        return rearrange(resized, "1 d h w -> d (h w)")
+    def _resize_outputs(self, weight: Tensor, bias: Tensor, grid: Sides) -> tuple[Tensor, Tensor]:
+        weight = resize_rows(weight.T, self.grid, grid).T
+        return weight, resize_rows(bias[None], self.grid, grid)[0]
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}"
+
+
+def resize_rows(rows: Tensor, own: Sides, grid: Sides) -> Tensor:
+    """(D, N) -> (D, h*w): resizes rows over the positions of one grid to another grid (bicubic)."""
+    images = rearrange(rows, "d (h w) -> 1 d h w", h=own[0])
+    resized = F.interpolate(images, size=grid, mode="bicubic", align_corners=False)
+    return rearrange(resized, "1 d h w -> d (h w)")
 
 
 def matrix(layer: nn.Module, in_features: int, *, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from hierarch.nn.attention import PositionBias, RelativeSelfAttention
 from hierarch.nn.cut import Cut, shifted_cut
 from hierarch.nn.padding import symbolic_min
 from hierarch.spec.base import Flag
-from hierarch.spec.grid import Pair, SmallMap, fit, pair, slots, tokens
+from hierarch.spec.grid import Sides, SmallMap, fit, slots, tokens
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec, attention_params, bias_table_params
 
@@ -33,14 +33,14 @@ class WindowAttentionSpec(WindowedSpec):
     """A mask in shifted windows, as published: tokens from opposite edges of the map, which only
     the cyclic shift joined, do not attend to each other. false: they do."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # eq. (2), with N = hw after padding and M^2 = tokens of a window: 4NC^2 + 2M^2NC
         return self._macs(dim, grid, slots(self.fit(grid)[0], grid))
 
-    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
         return self._macs(dim, grid, slots(self.fit(grid)[0], grid) - tokens(grid))
 
-    def _macs(self, dim: int, grid: Pair, count: int) -> int:
+    def _macs(self, dim: int, grid: Sides, count: int) -> int:
         window, _ = self.fit(grid)
         return count * (4 * dim**2 + 2 * tokens(window) * dim)
 
@@ -49,14 +49,14 @@ class WindowAttentionSpec(WindowedSpec):
         layers = attention_params(dim, qkv_bias=self.qkv_bias)
         if self.position_bias == "none":
             return layers
-        return layers + bias_table_params(pair(self.window_size), heads=self.heads(dim))
+        return layers + bias_table_params(self.window, heads=self.heads(dim))
 
     def build(self, dim: int) -> nn.Module:
         return WindowAttention(
             dim,
             num_heads=self.heads(dim),
-            window_size=pair(self.window_size),
-            shift_size=pair(self.shift_size),
+            window_size=self.window,
+            shift_size=self.shift,
             qkv_bias=self.qkv_bias,
             position_bias=self.position_bias,
             small_map=self.small_map,
@@ -72,8 +72,8 @@ class WindowAttention(RelativeSelfAttention):
         dim: int,
         *,
         num_heads: int,
-        window_size: Pair,
-        shift_size: Pair,
+        window_size: Sides,
+        shift_size: Sides,
         qkv_bias: bool,
         position_bias: PositionBias,
         small_map: SmallMap,
@@ -85,13 +85,12 @@ class WindowAttention(RelativeSelfAttention):
             window_size=window_size,
             qkv_bias=qkv_bias,
             position_bias=position_bias,
-            clamps=small_map.startswith("clamp"),
+            small_map=small_map,
         )
         self.shift_size = shift_size
-        self.small_map = small_map
         self.shift_mask = shift_mask
 
-    def cut(self, grid: Pair) -> Cut:
+    def cut(self, grid: Sides) -> Cut:
         window, shift = fit(
             grid, self.window_size, self.shift_size, self.small_map, minimum=symbolic_min
         )

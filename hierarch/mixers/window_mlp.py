@@ -14,10 +14,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from hierarch.nn.cut import Cut, FrontPadded, Runs
+from hierarch.nn.cut import Cut, FrontPadded, Runs, product
 from hierarch.nn.padding import contiguous, symbolic_min
 from hierarch.nn.window_mixer import WindowMixer
-from hierarch.spec.grid import Pair, SmallMap, ceil_div, fit, pair, tokens
+from hierarch.spec.grid import Sides, SmallMap, ceil_div, fit, tokens
 from hierarch.spec.parts import linear_params
 from hierarch.spec.registry import register
 from hierarch.spec.windows import WindowedSpec
@@ -36,30 +36,30 @@ class WindowMlpSpec(WindowedSpec):
     type: Literal["window_mlp"] = "window_mlp"
     """Shifted-window MLP, Swin-Mixer's."""
 
-    def slots(self, grid: Pair) -> int:
+    def slots(self, grid: Sides) -> int:
         window, shift = self.fit(grid)
         axes = zip(grid, window, shift, strict=True)
         return math.prod(ceil_div(n + (w - s if s else 0), w) * w for n, w, s in axes)
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # each of the N' outputs of a channel sums over its window's M^2 positions
         window, _ = self.fit(grid)
         return tokens(window) * self.slots(grid) * dim
 
-    def padding_macs(self, *, dim: int, grid: Pair) -> int:
+    def padding_macs(self, *, dim: int, grid: Sides) -> int:
         window, _ = self.fit(grid)
         return tokens(window) * (self.slots(grid) - tokens(grid)) * dim
 
     def params(self, *, dim: int) -> int:
         # each head: from the M^2 positions of a window to as many
-        positions = tokens(pair(self.window_size))
+        positions = tokens(self.window)
         return self.heads(dim) * linear_params(positions, positions)
 
     def build(self, dim: int) -> nn.Module:
         return WindowMlp(
             num_heads=self.heads(dim),
-            window_size=pair(self.window_size),
-            shift_size=pair(self.shift_size),
+            window_size=self.window,
+            shift_size=self.shift,
             small_map=self.small_map,
         )
 
@@ -68,15 +68,14 @@ class WindowMlp(WindowMixer):
     """(B, H, W, C) -> (B, H, W, C): mixes the positions of each window, head by head."""
 
     def __init__(
-        self, *, num_heads: int, window_size: Pair, shift_size: Pair, small_map: SmallMap
+        self, *, num_heads: int, window_size: Sides, shift_size: Sides, small_map: SmallMap
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
         self.small_map = small_map
         # zeros before the image: the first window has only its last `shift` rows in the image
-        lead_h, lead_w = (w - s if s else 0 for w, s in zip(window_size, shift_size, strict=True))
-        self.lead = (lead_h, lead_w)
+        self.lead = tuple(w - s if s else 0 for w, s in zip(window_size, shift_size, strict=True))
         size = tokens(window_size)
         self.weight = nn.Parameter(torch.empty(num_heads * size, size, 1))
         self.bias = nn.Parameter(torch.empty(num_heads * size))
@@ -86,7 +85,7 @@ class WindowMlp(WindowMixer):
         nn.init.trunc_normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
 
-    def cut(self, grid: Pair) -> Cut:
+    def cut(self, grid: Sides) -> Cut:
         window, lead = fit(grid, self.window_size, self.lead, self.small_map, minimum=symbolic_min)
         return Cut(tuple(map(FrontPadded, grid, window, lead)))
 
@@ -98,15 +97,17 @@ class WindowMlp(WindowMixer):
         split = rearrange(mixed, "heads s (n c) -> n s heads c", n=windows.shape[0])
         return rearrange(contiguous(split), "n s heads c -> n s (heads c)")
 
-    def group_linear(self, window: Pair) -> tuple[Tensor, Tensor]:
+    def group_linear(self, window: Sides) -> tuple[Tensor, Tensor]:
         """Weight (heads, N, N) and bias (heads, N, 1) for a window of at most the layer's size."""
-        heads, (wh, ww), (h, w) = self.num_heads, self.window_size, window
+        heads, size, whole = self.num_heads, product(window), self.window_size
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if self.small_map.startswith("clamp"):
-            weight = contiguous(weight.view(heads, wh, ww, wh, ww)[:, :h, :w, :h, :w])
-            bias = contiguous(bias.view(heads, wh, ww)[:, :h, :w])
-        return weight.reshape(heads, h * w, h * w), bias.reshape(heads, h * w, 1)
+            inside = [slice(side) for side in window]
+            every = slice(None)
+            weight = contiguous(weight.view(heads, *whole, *whole)[(every, *inside, *inside)])
+            bias = contiguous(bias.view(heads, *whole)[(every, *inside)])
+        return weight.reshape(heads, size, size), bias.reshape(heads, size, 1)
 
     def extra_repr(self) -> str:
         return f"window_size={self.window_size}, num_heads={self.num_heads}, lead={self.lead}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hierarch.nn import functional, init
-from hierarch.nn.cut import Cut, Runs
+from hierarch.nn.cut import Cut, Runs, product
 from hierarch.nn.padding import contiguous
 from hierarch.nn.window_mixer import MaskedWindowMixer
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides, SmallMap, tokens
 
 PositionBias = Literal["relative", "none"]
 
@@ -47,8 +48,18 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
 
     If `position_bias` says so, with a learned bias per head and per offset of two tokens (Swin, Liu
     et al. 2021, arXiv:2103.14030, section 3.2, eq. 4), as MaxViT has it, too. The table and its
-    index carry the names of the published code. If it `clamps`, a window may be smaller than
-    `window_size`.
+    index carry the names of the published code. Some rules for small maps let a window be smaller
+    than `window_size`.
+
+    >>> from hierarch.nn.cut import shifted_cut
+    >>> class Shifted(RelativeSelfAttention):
+    ...     def cut(self, grid):
+    ...         return shifted_cut(grid, self.window_size, (2, 2))
+    >>> mixer = Shifted(
+    ...     32, num_heads=4, window_size=(4, 4), qkv_bias=True, position_bias="relative"
+    ... )
+    >>> mixer(torch.zeros(1, 9, 7, 32)).shape
+    torch.Size([1, 9, 7, 32])
     """
 
     relative_position_index: Tensor
@@ -58,20 +69,19 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
         dim: int,
         *,
         num_heads: int,
-        window_size: Pair,
+        window_size: Sides,
         qkv_bias: bool,
         position_bias: PositionBias,
-        clamps: bool = False,
+        small_map: SmallMap = "pad",
     ) -> None:
         super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
         self.window_size = window_size
-        self.clamps = clamps
+        self.small_map = small_map
         self.relative_position_bias_table: nn.Parameter | None = None
         if position_bias == "relative":
-            h, w = window_size
-            table = torch.empty((2 * h - 1) * (2 * w - 1), num_heads)
-            self.relative_position_bias_table = nn.Parameter(table)
-            index = torch.empty(h * w, h * w, dtype=torch.long)
+            offsets, size = math.prod(2 * side - 1 for side in window_size), tokens(window_size)
+            self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, num_heads))
+            index = torch.empty(size, size, dtype=torch.long)
             self.register_buffer("relative_position_index", index, persistent=False)
             self.reset_parameters()
 
@@ -86,14 +96,19 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
         masks = self.masks(cut, windows)
         return self.attend(windows, [(count, masks[kind]) for kind, count in runs])
 
-    def bias(self, window: Pair) -> Tensor | None:
+    def bias(self, window: Sides) -> Tensor | None:
         """(1, heads, N, N): the position bias of a window that is no larger than the layer's."""
         if self.relative_position_bias_table is None:
             return None
         index = self.relative_position_index
-        if self.clamps:
-            (h, w), (wh, ww) = window, self.window_size
-            index = contiguous(index.view(wh, ww, wh, ww)[:h, :w, :h, :w]).view(h * w, h * w)
+        if self.small_map.startswith("clamp"):
+            size = product(window)
+            if self.small_map == "clamp_first":
+                index = index[:size, :size]
+            else:
+                inside = tuple(slice(side) for side in (*window, *window))
+                index = index.view(*self.window_size, *self.window_size)[inside]
+            index = contiguous(index).view(size, size)
         return self.relative_position_bias_table.t()[:, index].contiguous()[None]
 
     def bias_parameters(self) -> list[nn.Parameter]:
@@ -101,11 +116,14 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
         return [] if table is None else [table]
 
 
-def relative_position_index(window: Pair, *, device: torch.device | str = "cpu") -> Tensor:
-    """The row of the bias table for two positions in a window: (h*w, h*w)."""
-    h, w = window
-    y, x = torch.arange(h, device=device), torch.arange(w, device=device)
-    dy = y[:, None] - y[None, :] + h - 1
-    dx = x[:, None] - x[None, :] + w - 1
-    rows = dy[:, None, :, None] * (2 * w - 1) + dx[None, :, None, :]
-    return rows.reshape(h * w, h * w)
+def relative_position_index(window: Sides, *, device: torch.device | str = "cpu") -> Tensor:
+    """The row of the bias table for two positions in a window: (N, N), N = h*w."""
+    rank = len(window)
+    rows = torch.zeros([1] * (2 * rank), dtype=torch.long, device=device)
+    for axis, side in enumerate(window):
+        places = torch.arange(side, device=device)
+        shape = [1] * (2 * rank)
+        shape[axis] = shape[rank + axis] = side
+        offsets = places[:, None] - places[None, :] + side - 1
+        rows = rows * (2 * side - 1) + offsets.view(shape)
+    return rows.reshape(product(window), product(window))

@@ -3,43 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.nn import init
+from hierarch.nn.extra_tokens import ExtraTokens, without_extra
 from hierarch.nn.head import Head
 from hierarch.nn.layers import build_norm
-from hierarch.nn.position import AbsolutePosition
 from hierarch.nn.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import pair
+from hierarch.spec.grid import AXES
 from hierarch.spec.head import HeadSpec
 from hierarch.spec.load import override
-from hierarch.spec.parts import NormSpec
+from hierarch.spec.parts import MixerSpec, NormSpec, PositionSpec
 
 
 class FeatureInfo(list[dict[str, Any]]):
-    """What is known of each stage's map, as timm tells it: `num_chs`, `reduction`, `module`."""
+    """What is known of each stage's map, as timm tells it: `num_chs`, `reduction`, `module`.
+
+    >>> from hierarch import build
+    >>> info = build("swin_tiny", head=None).feature_info
+    >>> info.channels(), info.reduction()
+    ([96, 192, 384, 768], [4, 8, 16, 32])
+    """
 
     def channels(self) -> list[int]:
         """Channels of each map."""
         return [info["num_chs"] for info in self]
 
-    def reduction(self) -> list[int | tuple[int, int]]:
-        """Pixels per token, along a side or as (height, width)."""
+    def reduction(self) -> list[int | tuple[int, ...]]:
+        """Pixels per token, along every side or as one number per axis."""
         return [info["reduction"] for info in self]
 
     strides = reduction
 
 
+Output = Tensor | tuple[Tensor, ...]
+"""What a network returns: logits, or maps."""
+
+
 class Backbone(nn.Module):
     """Images (B, in_chans, H, W), any H and W, to logits (B, num_classes) where the spec has a
-    head, else to a tuple of maps (B, C_i, H_i, W_i), one per index of `spec.outputs`.
+    head, else to a tuple of maps (B, C_i, H_i, W_i), one per index of `spec.outputs`. A list of
+    images of several sizes gives a list: see `forward_each`.
 
     Liu et al. 2021, arXiv:2103.14030, section 3; the spec says with which mixers. Inside, every
     map is (B, H, W, C).
+
+    >>> import torch
+    >>> from hierarch import build
+    >>> model = build("swin_tiny").eval()
+    >>> model.reset_classifier(10)
+    >>> model(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
+    >>> [tuple(m.shape) for m in model.forward_intermediates(torch.zeros(1, 3, 64, 64), [1, 2])[1]]
+    [(1, 192, 8, 8), (1, 384, 4, 4)]
     """
 
     frozen_stages: int = -1
@@ -48,14 +68,12 @@ class Backbone(nn.Module):
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
         plan = spec.plan()
-        self.spec = spec
+        self.spec, self.axes = spec, spec.axes
         self.stem = spec.stem.build(plan[0].in_dim)
         position = spec.position_embedding
-        self.position_embedding = (
-            AbsolutePosition(plan[0].in_dim, grid=pair(position.grid))
-            if position
-            else nn.Identity()
-        )
+        self.position_embedding = position.build(plan[0].in_dim) if position else nn.Identity()
+        extra = spec.extra_tokens
+        self.extra_tokens = ExtraTokens(extra, plan[0].in_dim) if extra else nn.Identity()
         self.drop = nn.Dropout(spec.drop_rate)
         self.stages = nn.ModuleList(map(Stage, plan))
         self.num_features = plan[-1].dim
@@ -71,19 +89,39 @@ class Backbone(nn.Module):
     def _head(self, head: HeadSpec | None) -> nn.Module:
         if head is None:
             return nn.Identity()
-        return Head(self.num_features, head, norm=self._head_norm())
+        return Head(
+            self.num_features,
+            head,
+            norm=self._head_norm(),
+            axes=2 if self.spec.extra_tokens else self.axes,
+            extra_tokens=self._extra_count,
+            classifiers=self.spec.classifiers,
+        )
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    @property
+    def _extra_count(self) -> int:
+        return self.spec.extra_tokens.count if self.spec.extra_tokens else 0
+
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Output | list[Output]:
+        if isinstance(images, list | tuple):
+            return self.forward_each(images)
+        images = cast(Tensor, images)  # or a proxy, where a tracer runs it
         if self.spec.head is not None:
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
         maps = self.maps(images, outputs)
-        return tuple(to_nchw(self._normed(i, maps[i])) for i in outputs)
+        return tuple(self._nchw(self._normed(i, maps[i]), images) for i in outputs)
+
+    def forward_each(self, images: Sequence[Tensor]) -> list[Output]:
+        """Images of any sizes, (in_chans, H, W) each, to the outputs of each, without an axis of
+        images: logits (num_classes), or maps (C_i, H_i, W_i)."""
+        outputs = (self(image[None]) for image in images)
+        return [out[0] if isinstance(out, Tensor) else tuple(m[0] for m in out) for out in outputs]
 
     def maps(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """(B, in_chans, H, W) -> {i: (B, H_i, W_i, C_i)}, without the norms of outputs: a fold over
         the stages, up to the last one wanted. Raises `ValueError` for another shape of images."""
-        check_images(images, self.spec.stem.in_chans)
+        check_images(images, self.spec.stem.in_chans, axes=self.axes)
         x, kept = self.embed(images), {}
         for i, stage in enumerate(self.stages[: max(wanted) + 1]):
             x = stage(x)
@@ -92,9 +130,19 @@ class Backbone(nn.Module):
         return kept
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, h, w, dim): the tokens that enter the first stage."""
-        tokens: Tensor = self.drop(self.position_embedding(self.stem(images)))
+        """(B, in_chans, H, W) -> (B, h, w, dim): the tokens that enter the first stage; with tokens
+        outside of the grid, (B, 1, P + h * w, dim)."""
+        placed = self.position_embedding(self.stem(images))
+        tokens: Tensor = self.drop(self.extra_tokens(placed))
         return tokens
+
+    def _nchw(self, x: Tensor, images: Tensor) -> Tensor:
+        """A stage's map (B, H, W, C), or its row of tokens with those outside of the grid, as
+        (B, C, H, W), the grid's tokens alone."""
+        if self.spec.extra_tokens:
+            grid = self.spec.stem.grid(tuple(images.shape[i + 2] for i in range(self.axes)))
+            x = without_extra(x, self._extra_count)[:, 0].reshape(-1, *grid, x.shape[-1])
+        return to_nchw(x)
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
         """The norm that a stage's map leaves the network with: the last one's is the head's. A
@@ -104,7 +152,8 @@ class Backbone(nn.Module):
         return self.norm(normed) if index == len(self.stages) - 1 else normed
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features)."""
+        """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features); with P
+        tokens outside of the grid a row of all tokens, (B, 1, P + h * w, num_features)."""
         last = len(self.stages) - 1
         return self._normed(last, self.maps(images, [last])[last])
 
@@ -143,7 +192,7 @@ class Backbone(nn.Module):
         maps = self.maps(x, {*wanted, last})
         taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
-            taken = [to_nchw(m) for m in taken]
+            taken = [self._nchw(m, x) for m in taken]
         if intermediates_only:
             return taken
         return self._normed(last, maps[last]) if last == count - 1 else maps[last], taken
@@ -152,8 +201,8 @@ class Backbone(nn.Module):
     def feature_info(self) -> FeatureInfo:
         """Channels and stride of each stage's map."""
         info = FeatureInfo()
-        for stage, (h, w) in zip(self.spec.plan(), self.spec.strides(), strict=True):
-            reduction = h if h == w else (h, w)
+        for stage, stride in zip(self.spec.plan(), self.spec.strides(), strict=True):
+            reduction = stride[0] if len({*stride}) == 1 else stride
             name = f"stages.{stage.index}"
             info.append({"num_chs": stage.dim, "reduction": reduction, "module": name})
         return info
@@ -161,11 +210,20 @@ class Backbone(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the publications do not decay (norms and biases, which
         optimizers tell by their single dimension, aside), inside wrappers, too."""
-        names = {"position_embedding.table"} if self.spec.position_embedding else set()
+        position = self.spec.position_embedding
+        own = position.no_weight_decay if position else ()
+        names = {f"position_embedding.{name}" for name in own}
         for stage in self.spec.plan():
-            for j, mixer in enumerate(stage.mixers):
-                prefix = f"stages.{stage.index}.blocks.{j}.mixer"
-                names |= {f"{prefix}.{name}" for name in mixer.no_weight_decay}
+            own = stage.position.no_weight_decay if stage.position else ()
+            names |= {f"stages.{stage.index}.position.{name}" for name in own}
+            for j, block in enumerate(stage.blocks):
+                parts: dict[str, MixerSpec | PositionSpec] = {"mixer": block.mixer}
+                parts |= block.positions
+                names |= {
+                    f"stages.{stage.index}.blocks.{j}.{part}.{name}"
+                    for part, spec in parts.items()
+                    for name in spec.no_weight_decay
+                }
         return {
             name
             for name, _ in self.named_parameters()
@@ -206,7 +264,7 @@ class Backbone(nn.Module):
         if self.frozen_stages < 0:
             return ()
         stages = self.stages[: self.frozen_stages]
-        return (self.stem, self.position_embedding, self.drop, *stages)
+        return (self.stem, self.position_embedding, self.extra_tokens, self.drop, *stages)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules but those that `freeze` froze, which stay in eval mode."""
@@ -262,14 +320,15 @@ def _is_wrapped(name: str, own: str) -> bool:
 
 
 def to_nchw(x: Tensor) -> Tensor:
-    return rearrange(x, "b h w c -> b c h w")
+    return rearrange(x, "b ... c -> b c ...")
 
 
-def check_images(images: Tensor, in_chans: int) -> None:
-    """Raises `ValueError` unless images are (B, in_chans, H, W)."""
-    if images.ndim != 4 or images.shape[1] != in_chans:
+def check_images(images: Tensor, in_chans: int, *, axes: int) -> None:
+    """Raises `ValueError` unless images are (B, in_chans, H, W), or have so many other axes."""
+    if images.ndim != 2 + axes or images.shape[1] != in_chans:
+        sides = ", ".join(AXES[axes])
         raise ValueError(
-            f"images should be (batch, {in_chans}, height, width), got {tuple(images.shape)}"
+            f"images should be (batch, {in_chans}, {sides}), got {tuple(images.shape)}"
         )
 
 

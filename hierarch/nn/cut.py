@@ -23,8 +23,6 @@ from torch import Tensor
 
 from hierarch.nn.padding import is_zero
 
-Grid = tuple[int, ...]
-"""Tokens along each axis: (H, W) for images."""
 Kind = tuple[bool, ...]
 """For each axis, whether a window is the last one of an axis that is shifted and masked."""
 Runs = list[tuple[Kind, int]]
@@ -33,7 +31,14 @@ Runs = list[tuple[Kind, int]]
 
 @dataclass(frozen=True)
 class Axis(ABC):
-    """One axis of a grid, cut into windows."""
+    """One axis of a grid, cut into windows.
+
+    >>> import torch
+    >>> Shifted(size=9, window=4, by=2).count
+    3
+    >>> Shifted(size=9, window=4, by=2).places(torch.device("cpu"))[0]
+    tensor([2, 2, 0, 0, 0, 0, 1, 1, 1])
+    """
 
     size: int
     window: int
@@ -74,7 +79,11 @@ class Axis(ABC):
 @dataclass(frozen=True)
 class Rolled(Axis):
     """Padded at its end, then rolled by -`by`: the last window holds both ends of the image, and
-    does not keep them apart."""
+    does not keep them apart.
+
+    >>> Rolled(size=8, window=4, by=2).shift
+    0
+    """
 
     by: int = 0
 
@@ -87,7 +96,11 @@ class Rolled(Axis):
 
 @dataclass(frozen=True)
 class Shifted(Rolled):
-    """Rolled, with both ends of the image kept apart (Swin, arXiv:2103.14030, section 3.2)."""
+    """Rolled, with both ends of the image kept apart (Swin, arXiv:2103.14030, section 3.2).
+
+    >>> Shifted(size=8, window=4, by=2).shift
+    2
+    """
 
     @property
     def shift(self) -> int:
@@ -96,7 +109,11 @@ class Shifted(Rolled):
 
 @dataclass(frozen=True)
 class FrontPadded(Axis):
-    """With `lead` zeros before it, and padded at its end (Swin-MLP's shift)."""
+    """With `lead` zeros before it, and padded at its end (Swin-MLP's shift).
+
+    >>> FrontPadded(size=8, window=4, lead=2).count
+    3
+    """
 
     lead: int = 0
 
@@ -106,7 +123,12 @@ class FrontPadded(Axis):
 
 @dataclass(frozen=True)
 class Dilated(Axis):
-    """Padded at its end; a window takes every `count`-th position (MaxViT's grid attention)."""
+    """Padded at its end; a window takes every `count`-th position (MaxViT's grid attention).
+
+    >>> import torch
+    >>> Dilated(size=8, window=4).places(torch.device("cpu"))[0]
+    tensor([0, 1, 0, 1, 0, 1, 0, 1])
+    """
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         positions = torch.arange(self.size, device=device)
@@ -116,7 +138,12 @@ class Dilated(Axis):
 
 @dataclass(frozen=True)
 class Cut:
-    """A grid cut into windows, axis by axis."""
+    """A grid cut into windows, axis by axis.
+
+    >>> cut = Cut((Shifted(size=8, window=4, by=2), Dilated(size=8, window=4)))
+    >>> cut.window, cut.count
+    ((4, 4), 4)
+    """
 
     axes: tuple[Axis, ...]
 
@@ -199,5 +226,9 @@ def shifted_cut(
     grid: Sequence[int], window: Sequence[int], shift: Sequence[int], *, masked: bool = True
 ) -> Cut:
     """A grid that is padded at its end, and rolled by -shift; if `masked`, tokens that only the
-    shift joined are kept apart."""
+    shift joined are kept apart.
+
+    >>> shifted_cut((14, 14), (7, 7), (3, 3)).runs(1)
+    [((False, False), 1), ((False, True), 1), ((True, False), 1), ((True, True), 1)]
+    """
     return Cut(tuple(map(Shifted if masked else Rolled, grid, window, shift)))

@@ -46,8 +46,8 @@ def linear(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
 def patches(conv: nn.Module, x: Tensor) -> Tensor:
     """(B, H, W, C) -> (B, H / P, W / P, D): a convolution as large as its stride, which divides H
     and W."""
-    out: Tensor = conv(rearrange(x, "b h w c -> b c h w"))
-    return rearrange(out, "b c h w -> b h w c")
+    out: Tensor = conv(rearrange(x, "b ... c -> b c ..."))
+    return rearrange(out, "b c ... -> b ... c")
 
 
 def by_rows(layer: ByRows, x: Tensor) -> Tensor:

@@ -7,23 +7,32 @@ from torch import Tensor, nn
 
 from hierarch.nn import functional, init
 from hierarch.spec.parts import ActivationSpec, NormSpec
+from hierarch.spec.plan import BlockPlan
 
 
 class Mlp(nn.Module):
-    """(..., dim) -> (..., dim): two linear layers with an activation between them."""
+    """(..., C) -> (..., C): two linear layers with an activation between them.
 
-    def __init__(
-        self, dim: int, hidden_dim: int, *, activation: nn.Module, bias: bool, drop_rate: float
-    ) -> None:
+    >>> import torch
+    >>> from hierarch import load
+    >>> Mlp(load("swin_tiny").plan()[0].blocks[0])(torch.zeros(2, 7, 7, 96)).shape
+    torch.Size([2, 7, 7, 96])
+    """
+
+    def __init__(self, block: BlockPlan) -> None:
         super().__init__()
-        self.fc1 = init.linear(dim, hidden_dim, bias=bias)
-        self.act = activation
-        self.drop = nn.Dropout(drop_rate)
-        self.fc2 = init.linear(hidden_dim, dim, bias=bias)
+        self.fc1 = init.linear(block.dim, block.hidden_dim, bias=block.mlp_bias)
+        self.act = build_activation(block.activation)
+        self.drop = nn.Dropout(block.drop_rate)
+        self.fc2 = init.linear(block.hidden_dim, block.dim, bias=block.mlp_bias)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., D): the hidden layer."""
+        activated: Tensor = self.act(functional.linear(self.fc1, x))
+        return activated
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.act(functional.linear(self.fc1, x)))
-        out: Tensor = self.drop(functional.linear(self.fc2, x))
+        out: Tensor = self.drop(functional.linear(self.fc2, self.drop(self.hidden(x))))
         return out
 
 
@@ -78,7 +87,13 @@ replaced layer, or one of a subclass, may not."""
 
 
 def per_token(cls: type[nn.Module]) -> type[nn.Module]:
-    """Class decorator: adds a type to `PER_TOKEN`."""
+    """Class decorator: adds a type to `PER_TOKEN`.
+
+    >>> @per_token
+    ... class Double(nn.Module):
+    ...     def forward(self, x):
+    ...         return 2 * x
+    """
     PER_TOKEN.add(cls)
     return cls
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hierarch.nn.layers import build_norm
-from hierarch.spec.backbone import StagePlan
-from hierarch.spec.parts import MixerSpec
+from hierarch.spec.plan import BlockPlan, StagePlan
 
 
 class Block(nn.Module):
@@ -22,9 +21,9 @@ class Block(nn.Module):
     windows, an engine may take a few windows at a time through the whole block.
     """
 
-    def __init__(self, stage: StagePlan, mixer: MixerSpec) -> None:
+    def __init__(self, block: BlockPlan) -> None:
         super().__init__()
-        self.mixer = mixer.build(stage.dim)
+        self.mixer = block.mixer.build(block.dim)
 
     @abstractmethod
     def before(self, x: Tensor) -> Tensor:
@@ -52,20 +51,30 @@ class Stage(nn.Module):
         self.downsample = (
             plan.downsample.build(plan.in_dim, plan.dim) if plan.downsample else nn.Identity()
         )
+        self.position = plan.position.build(plan.dim) if plan.position else None
+        self.position_after = plan.position_after
         self.blocks = nn.ModuleList(
-            plan.block.build(plan, mixer, drop_path=rate)
-            for mixer, rate in zip(plan.mixers, plan.drop_paths, strict=True)
+            block.spec.build(block, drop_path=rate)
+            for block, rate in zip(plan.blocks, plan.drop_paths, strict=True)
         )
         self.norm: nn.Module = (
             build_norm(plan.output_norm, plan.dim) if plan.output_norm else nn.Identity()
         )
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The blocks, with the position embedding after as many of them as the spec says."""
+        layers = list(self.blocks)
+        if self.position is not None:
+            layers.insert(self.position_after, self.position)
+        return layers
+
     def forward(self, x: Tensor) -> Tensor:
-        layers: Iterable[Callable[[Tensor], Tensor]] = (self.downsample, *self.blocks)
+        layers: Iterable[Callable[[Tensor], Tensor]] = (self.downsample, *self.layers)
         if self.training and self.grad_checkpointing == "stage":
-            layers = [keeping_input(nn.Sequential(self.downsample, *self.blocks))]
+            layers = [keeping_input(nn.Sequential(self.downsample, *self.layers))]
         elif self.training and self.grad_checkpointing == "block":
-            layers = [self.downsample, *map(keeping_input, self.blocks)]
+            layers = [self.downsample, *map(keeping_input, self.layers)]
         for layer in layers:
             x = layer(x)
         return x

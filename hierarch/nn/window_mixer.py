@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hierarch.nn import functional
+from hierarch.nn.attended import Row, by_offset, row_in_window
 from hierarch.nn.cut import Cut, Kind, Runs, kinds, kinds_by_axis
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 
 OTHER_REGION = -100.0
 """Added, as published, to the logit of a pair of tokens that are no neighbors in the image."""
@@ -30,25 +30,37 @@ class WindowMixer(nn.Module):
 
     A subclass says how a grid is cut, and how windows are mixed. Since windows are independent, an
     engine may mix a few of them at a time, in any order.
+
+    >>> import torch
+    >>> from hierarch.nn.cut import shifted_cut
+    >>> class Mean(WindowMixer):
+    ...     def cut(self, grid):
+    ...         return shifted_cut(grid, (4, 4), (0, 0))
+    ...
+    ...     def mix(self, windows, cut, runs):
+    ...         return windows.mean(1, keepdim=True).expand_as(windows)
+    >>> Mean()(torch.zeros(2, 9, 7, 16)).shape
+    torch.Size([2, 9, 7, 16])
     """
 
     @abstractmethod
-    def cut(self, grid: Pair) -> Cut:
-        """How a grid is cut into windows. Sizes may be symbolic: see `hierarch.nn.padding`."""
+    def cut(self, grid: Sides) -> Cut:
+        """How a grid is cut into windows. Sizes may be symbolic (torch.compile, torch.export)."""
 
     @abstractmethod
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
         """(n, N, C) -> (n, N, C): some windows of `cut`, of N slots each.
 
         A slot without a token holds zeros. `runs` says of which kinds the windows are, in order: it
-        matters to a mixer that masks, and no other. No window's output may depend on another's.
+        matters to a mixer that masks, and no other. No window's output may depend on another's, nor
+        on more of `cut` than its window and its shift: windows of several images may be together.
         """
 
     def forward(self, x: Tensor) -> Tensor:
         """Put each token in its slot of a window, mix the windows, and take each token back.
         Windows come kind after kind."""
         batch, *grid, dim = x.shape
-        cut = self.cut(cast(Pair, tuple(grid)))
+        cut = self.cut(tuple(grid))
         slots = functional.constant(Cut.slots, cut, batch, device=x.device)
         size = tokens(cut.window)
         empty = x.new_zeros(batch * cut.count * size, dim)
@@ -58,10 +70,18 @@ class WindowMixer(nn.Module):
 
 
 class MaskedWindowMixer(WindowMixer):
-    """A window mixer by attention, with a position bias and the mask of shifted windows."""
+    """A window mixer by attention, with a position bias and the mask of shifted windows.
+
+    >>> import torch
+    >>> from hierarch import load
+    >>> mixer = load("swin_tiny").plan()[0].mixers[1].build(96)
+    >>> masks = mixer.masks(mixer.cut((14, 14)), torch.zeros(1))
+    >>> {kind: tuple(mask.shape) for kind, mask in masks.items()}[True, True]
+    (1, 3, 49, 49)
+    """
 
     @abstractmethod
-    def bias(self, window: Pair) -> Tensor | None:
+    def bias(self, window: Sides) -> Tensor | None:
         """(1, heads, N, N): the position bias of a window, or None."""
 
     @abstractmethod
@@ -79,6 +99,14 @@ class MaskedWindowMixer(WindowMixer):
         masks = regions if bias is None else regions + bias
         return dict(zip(of_kinds, masks.chunk(len(of_kinds)), strict=True))
 
+    def row(self, grid: Sides, token: int) -> Row:
+        return row_in_window(self.cut(grid), token)
+
+    def bias_by_offset(self, grid: Sides) -> Tensor | None:
+        window = self.cut(grid).window
+        bias = self.bias(window)
+        return None if bias is None else by_offset(bias, window)
+
 
 def shift_mask(
     counts: Sequence[int],
@@ -91,6 +119,9 @@ def shift_mask(
     """(windows, 1, N, N): 0 between neighbors, -100 between tokens that only the shift joined.
 
     `counts` are the windows along each axis. Only the last one holds both ends of the image.
+
+    >>> (shift_mask([2], [4], [1])[:, 0, 0] < 0).tolist()
+    [[False, False, False, False], [False, False, False, True]]
     """
     rank = len(window)
     apart = torch.zeros([1] * (3 * rank), dtype=torch.bool, device=device)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 
@@ -23,7 +23,7 @@ class AffineSpec(NormSpec):
     type: Literal["affine"] = "affine"
     """A scale and a bias per channel, ResMLP's."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         return 0
 
     def params(self, *, dim: int) -> int:

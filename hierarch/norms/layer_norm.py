@@ -9,7 +9,7 @@ from torch import nn
 
 from hierarch.nn.init import layer_norm
 from hierarch.spec.base import Flag
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.spec.parts import NormSpec
 from hierarch.spec.registry import register
 
@@ -29,7 +29,7 @@ class LayerNormSpec(NormSpec):
     bias: Flag = True
     """A learned bias in addition to the learned scale."""
 
-    def macs(self, *, dim: int, grid: Pair) -> int:
+    def macs(self, *, dim: int, grid: Sides) -> int:
         # fvcore's estimate: five operations an element
         return 5 * tokens(grid) * dim
 

@@ -21,10 +21,12 @@ from hierarch.report.network import StageReport as StageReport
 from hierarch.report.network import Verdict as Verdict
 from hierarch.report.peer import PeerReport as PeerReport
 from hierarch.report.peer import PeerSize as PeerSize
+from hierarch.report.stream import StreamCall as StreamCall
+from hierarch.report.stream import StreamReport as StreamReport
+from hierarch.report.stream import StreamRow as StreamRow
 from hierarch.report.swap import SwapReport as SwapReport
 from hierarch.report.tables import Row as Row
 from hierarch.report.tables import giga as giga
 from hierarch.report.tables import shown_size as shown_size
-from hierarch.report.tables import table as table
 from hierarch.report.validation import ValidatedSpec as ValidatedSpec
 from hierarch.report.validation import Validation as Validation

@@ -8,7 +8,7 @@ from typing import Any
 from hierarch.report.formats import Block, Table
 from hierarch.report.tables import giga, shown_size
 from hierarch.spec.base import plain
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class PartReport:
     parameters: int
     macs: int
     """For one image, counted by fvcore."""
-    grid: Pair | None = None
+    grid: Sides | None = None
     """Tokens (height, width) after its downsampling."""
-    stride: int | Pair | None = None
+    stride: int | Sides | None = None
     """Pixels of the image along a side of a token."""
     dim: int | None = None
     mixers: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Architecture:
                         "stride": _shown(part.stride),
                         "dim": str(part.dim or ""),
                         "depth": str(len(part.mixers) or ""),
-                        "mixers": _distinct(part.mixers),
+                        "mixers": _distinct(part.mixers, between=";\n"),
                         "parameters": f"{part.parameters:,}",
                         "GMACs": giga(part.macs),
                     }
@@ -83,9 +83,9 @@ class Architecture:
         ]
 
 
-def _shown(value: int | Pair | None) -> str:
+def _shown(value: int | Sides | None) -> str:
     return shown_size(value) if isinstance(value, tuple) else str(value or "")
 
 
-def _distinct(mixers: tuple[str, ...]) -> str:
-    return "; ".join(dict.fromkeys(mixers))
+def _distinct(mixers: tuple[str, ...], *, between: str = "; ") -> str:
+    return between.join(dict.fromkeys(mixers))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
-from hierarch.report.tables import Row, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.report.tables import Row, shown_size, sides_by_name
+from hierarch.spec.grid import Sides
 
 LEGEND = (
     "ms/image: the median over the rounds, over the batch; spread: their interquartile range. "
@@ -25,7 +25,15 @@ LEGEND = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
-    """One contender in one setting."""
+    """One contender in one setting.
+
+    >>> from hierarch import benchmark
+    >>> small = {"name": "small", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> report = benchmark([small], sizes=[32], rounds=2, memory=False, gemm_side=64)
+    >>> row = report.settings[0].rows[0]
+    >>> row.execution, row.vs_first, row.ms_per_image > 0
+    ('eager', 1.0, True)
+    """
 
     name: str
     is_peer: bool
@@ -80,10 +88,33 @@ class BenchRow:
             "gemm_share": self.gemm_share,
         }
 
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], *, batch: int) -> BenchRow:
+        """A row of what `BenchSetting.to_data` wrote."""
+        return cls(
+            name=str(data["name"]),
+            is_peer=data["is_peer"],
+            execution=str(data["execution"]),
+            batch=batch,
+            seconds=tuple(data["seconds"]),
+            vs_first=data["vs_first"],
+            vs_fastest_peer=data["vs_fastest_peer"],
+            memory=data["memory_bytes"],
+            macs=data["gemm_macs"],
+            gemm_share=data["gemm_share"],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class GemmLimit:
-    """The faster multiplication of two square matrices, timed in the same rotation."""
+    """The faster multiplication of two square matrices, timed in the same rotation.
+
+    >>> from hierarch import benchmark
+    >>> small = {"name": "small", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> report = benchmark([small], sizes=[32], rounds=2, memory=False, gemm_side=64)
+    >>> report.settings[0].gemm.gmacs_per_second > 0
+    True
+    """
 
     operator: str
     """ "torch.mm", or "linear": the library's own linear layer, oneDNN's where there is one."""
@@ -105,10 +136,17 @@ class GemmLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSetting:
-    """All contenders in one setting, timed in one rotation."""
+    """All contenders in one setting, timed in one rotation.
+
+    >>> from hierarch import benchmark
+    >>> small = {"name": "small", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> report = benchmark([small], sizes=[32], rounds=2, memory=False, gemm_side=64)
+    >>> report.settings[0].size, report.settings[0].mode
+    ((32, 32), 'forward')
+    """
 
     mode: str
-    size: Pair
+    size: Sides
     batch: int
     dtype: str
     gemm: GemmLimit | None
@@ -124,10 +162,34 @@ class BenchSetting:
             "rows": [{**row.to_data(), "seconds": list(row.seconds)} for row in self.rows],
         }
 
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> BenchSetting:
+        """A setting of what `BenchReport.to_data` wrote."""
+        gemm, batch = data["gemm"], data["batch"]
+        return cls(
+            mode=str(data["mode"]),
+            size=tuple(data["size"]),
+            batch=batch,
+            dtype=str(data["dtype"]),
+            gemm=GemmLimit(
+                operator=str(gemm["operator"]), side=gemm["side"], seconds=tuple(gemm["seconds"])
+            )
+            if gemm
+            else None,
+            rows=tuple(BenchRow.from_data(row, batch=batch) for row in data["rows"]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport:
-    """The result of `hierarch.benchmark`."""
+    """The result of `hierarch.benchmark`.
+
+    >>> from hierarch import benchmark
+    >>> small = {"name": "small", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> report = benchmark([small], sizes=[32], rounds=2, memory=False, gemm_side=64)
+    >>> report.rounds, len(report.settings)
+    (2, 1)
+    """
 
     device: str
     threads: int
@@ -149,13 +211,24 @@ class BenchReport:
             "notes": list(self.notes),
         }
 
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> BenchReport:
+        """What `to_data` wrote. What follows from the times is worked out again."""
+        return cls(
+            device=str(data["device"]),
+            threads=data["threads"],
+            torch=str(data["torch"]),
+            rounds=data["rounds"],
+            settings=tuple(map(BenchSetting.from_data, data["settings"])),
+            notes=tuple(map(str, data["notes"])),
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """Flat records for CSV, one per contender and setting."""
         return [
             {
                 "mode": setting.mode,
-                "height": setting.size[0],
-                "width": setting.size[1],
+                **sides_by_name(setting.size),
                 "batch": setting.batch,
                 "dtype": setting.dtype,
                 **row.to_data(),
@@ -168,7 +241,7 @@ class BenchReport:
         """The machine, one table per setting, the legend, and the notes."""
         return [
             Paragraph(self.head()),
-            *(Table(_rows(setting), _heading(setting)) for setting in self.settings),
+            *(Table(_rows(setting), _heading(setting), keys=2) for setting in self.settings),
             Paragraph(LEGEND),
             *map(Paragraph, self.notes),
         ]

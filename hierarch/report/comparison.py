@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from hierarch.report.bench import BenchReport, BenchRow
 from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
 from hierarch.report.network import Report, SizeReport
-from hierarch.report.tables import Row, giga, shown_size
+from hierarch.report.tables import Row, giga, shown_size, sides_by_name
 
 LEGEND = (
     "In brackets: the difference to the first. MACs are multiply-adds for an image, counted by "
@@ -23,7 +23,14 @@ LEGEND = (
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One network of a comparison."""
+    """One network of a comparison.
+
+    >>> from hierarch import compare
+    >>> pooling = {"mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> deeper = compare([pooling, pooling | {"stages": [{"dim": 8, "depth": 3}]}]).networks[1]
+    >>> deeper.difference
+    ('stage 0: depth 1 → 3',)
+    """
 
     report: Report
     difference: tuple[str, ...]
@@ -48,7 +55,14 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `hierarch.compare` found; the first network is what the others are compared with."""
+    """What `hierarch.compare` found; the first network is what the others are compared with.
+
+    >>> from hierarch import compare
+    >>> pooling = {"name": "pooling", "mixer": "pooling", "stages": [{"dim": 8, "depth": 1}]}
+    >>> found = compare([pooling, pooling | {"name": "none", "mixer": "identity"}], sizes=[64])
+    >>> [network.report.name for network in found.networks]
+    ['pooling', 'none']
+    """
 
     networks: tuple[Compared, ...]
     bench: BenchReport | None = None
@@ -78,8 +92,7 @@ class Comparison:
         return [
             {
                 "name": network.report.name,
-                "height": size.size[0],
-                "width": size.size[1],
+                **sides_by_name(size.size),
                 **self._both(network, i),
                 "verdict": network.report.verdict,
                 "difference": " | ".join(network.difference),
@@ -95,7 +108,7 @@ class Comparison:
             for network in self.networks[1:]
         ]
         timed = f" Timed on {self.bench.head()}, one image a call." if self.bench else ""
-        return [Table(self.rows()), *words, Paragraph(LEGEND + timed)]
+        return [Table(self.rows(), keys=2), *words, Paragraph(LEGEND + timed)]
 
     def rows(self) -> list[Row]:
         """One row per network and image size."""
@@ -137,8 +150,8 @@ class Comparison:
         size = network.report.sizes[index]
         row = {
             "name": network.report.name,
-            "params": cell("params", f"{network.report.params:,}"),
             "image": shown_size(size.size),
+            "params": cell("params", f"{network.report.params:,}"),
             "GMACs": cell("macs", giga(size.macs)),
             "MACs/token": cell("macs_per_token", f"{macs_per_token(size):,.0f}"),
             "activations": cell("activations", f"{size.activations / 1e6:,.1f} M"),

@@ -14,8 +14,8 @@ from typing import Any, Generic, Literal, TypeVar
 from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Paragraph, Table, Title, draw, markdown
-from hierarch.report.tables import Row, giga, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.report.tables import EXTENTS, Row, giga, shown_size, sides_by_name
+from hierarch.spec.grid import Sides
 
 By = Literal["stage", "part", "operator", "module"]
 Item = tuple[str, int, int | str]
@@ -33,7 +33,7 @@ UNIT = "1 MAC is one multiply-add: what papers call a FLOP. GFLOPs here are 2 x 
 class Cost(ABC):
     """A network at one image size; all costs are MACs for one image."""
 
-    size: Pair
+    size: Sides
     macs: int
     activations: int
     head: int
@@ -112,8 +112,7 @@ class CostReport(ABC, Generic[AnyCost]):
         return [
             {
                 "name": self.name,
-                "height": size.size[0],
-                "width": size.size[1],
+                **sides_by_name(size.size),
                 by: item,
                 "macs": macs,
                 "claimed_macs": claimed,
@@ -162,7 +161,7 @@ def growth(costs: Sequence[Cost]) -> list[Row]:
     return [
         {
             "activations": f"{cost.activations / 1e6:,.1f} M",
-            "area": f"x {cost.pixels / before.pixels:.4g}" if before else "",
+            EXTENTS[len(cost.size)]: f"x {cost.pixels / before.pixels:.4g}" if before else "",
             "MACs": f"x {(cost.macs - cost.head) / (before.macs - before.head):.4g}"
             if before
             else "",
@@ -171,7 +170,7 @@ def growth(costs: Sequence[Cost]) -> list[Row]:
     ]
 
 
-def breakdown(label: str, costs: Sequence[tuple[Pair, dict[str, int]]]) -> list[Row]:
+def breakdown(label: str, costs: Sequence[tuple[Sides, dict[str, int]]]) -> list[Row]:
     """One row per key of the costs, with its GMACs at each image size."""
     return [
         {

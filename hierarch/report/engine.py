@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from hierarch.report.formats import Block, Table
+from hierarch.report.formats import Block, Line, Table
 from hierarch.report.tables import Row
 
 BLOCK = re.compile(r"\bblocks\.(\d+)")
@@ -16,7 +16,12 @@ BLOCK = re.compile(r"\bblocks\.(\d+)")
 
 @dataclass(frozen=True)
 class Step:
-    """An operation on behalf of a module, and how it ran."""
+    """An operation on behalf of a module, and how it ran.
+
+    >>> step = Step("stages.0", "Stage.forward", "definition", 1, (("streamed", "autograd is on"),))
+    >>> step.reasons
+    'streamed: autograd is on'
+    """
 
     module: str
     """The module's name; "" for the network."""
@@ -39,11 +44,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `engine.explain` found, in the order of first calls."""
+    """What `engine.explain` found, in the order of first calls.
+
+    >>> found = Explanation((Step("stages.0", "Stage.forward", "streamed", 1),))
+    >>> found.way("stages.0", "Stage.forward")
+    'streamed'
+    """
 
     steps: tuple[Step, ...]
     of: str = ""
     """What ran: the network and the images, for a heading."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the engine keeps after it, by what they hold."""
 
     def way(self, module: str, operation: str) -> str:
         """How an operation ran on behalf of a module. Raises `KeyError` if it did not run."""
@@ -53,8 +65,9 @@ class Explanation:
         raise KeyError(f"{operation} of {module!r} did not run")
 
     def to_data(self) -> dict[str, Any]:
-        """The steps, with what ran."""
-        return {"of": self.of, "steps": [step.to_data() for step in self.steps]}
+        """The steps, with what ran and the bytes that are kept."""
+        steps = [step.to_data() for step in self.steps]
+        return {"of": self.of, "steps": steps, "kept": dict(self.kept)}
 
     def records(self) -> list[Row]:
         """One record per step."""
@@ -64,7 +77,8 @@ class Explanation:
         ]
 
     def blocks(self) -> list[Block]:
-        """One table, in which blocks of a stage that run alike share a row: `blocks.0-5`."""
+        """A table, in which blocks of a stage that run alike share a row (`blocks.0-5`), and a line
+        of what is kept."""
         alike: dict[tuple[str, ...], list[Step]] = {}
         for step in self.steps:
             texts = (step.module, step.operation, step.way, step.reasons)
@@ -79,7 +93,8 @@ class Explanation:
             }
             for (module, operation, way, reasons), steps in alike.items()
         ]
-        return [Table(rows, self.of)]
+        held = ", ".join(f"{what} {n / 2**20:,.1f} MiB" for what, n in self.kept.items() if n)
+        return [Table(rows, self.of, keys=2), *([Line(f"kept: {held}")] if held else [])]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Line, Paragraph, Table, Title, draw
-from hierarch.report.tables import Row, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.report.tables import Row, shown_size, sides_by_name
+from hierarch.spec.grid import Sides
 
 Measure = Literal["relative difference", "other classes"]
 """What is held against the tolerance."""
@@ -24,7 +24,13 @@ LEGEND: dict[Measure, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """The outputs of a file for some images, beside torch's in float32."""
+    """The outputs of a file for some images, beside torch's in float32.
+
+    >>> found = Agreement(images=10, difference=2e-6, relative=1e-6, same_class=9)
+
+    >>> found.error("relative difference"), round(found.error("other classes"), 3)
+    (1e-06, 0.1)
+    """
 
     images: int
     difference: float
@@ -59,9 +65,15 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeCheck:
-    """A file and torch at one size."""
+    """A file and torch at one size.
 
-    size: Pair
+    >>> found = Agreement(images=10, difference=2e-6, relative=1e-6, same_class=9)
+
+    >>> SizeCheck(size=(224, 224), batch=1, agreement=found, torch_seconds=(2,), seconds=(1,)).ratio
+    0.5
+    """
+
+    size: Sides
     batch: int
     agreement: Agreement
     torch_seconds: tuple[float, ...]
@@ -88,7 +100,13 @@ class SizeCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCheck:
-    """A file and torch on given images."""
+    """A file and torch on given images.
+
+    >>> found = Agreement(images=10, difference=2e-6, relative=1e-6, same_class=9)
+
+    >>> ImageCheck(agreement=found, right=(8, 7)).rows("onnxruntime", "int8")[1]["accuracy"]
+    '70.00%'
+    """
 
     agreement: Agreement
     right: tuple[int, int] | None
@@ -111,7 +129,14 @@ class ImageCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """The result of `hierarch.export`."""
+    """The result of `hierarch.export`.
+
+    >>> from hierarch import build, export
+    >>> model = build({"mixer": "pooling", "stages": [{"dim": 8, "depth": 1}], "head": {}})
+    >>> report = export(model, "small.pt2", to="torch-export", size=32, rounds=1)
+    >>> report.error <= report.tolerance, report.dtype
+    (True, 'float32')
+    """
 
     name: str
     target: str
@@ -171,7 +196,7 @@ class ExportReport:
         """Flat records for CSV, one per size."""
         about = {"name": self.name, "target": self.target, "dtype": self.dtype}
         return [
-            about | {"height": check.size[0], "width": check.size[1], **data}
+            about | {**sides_by_name(check.size), **data}
             for check in self.sizes
             for data in [{k: v for k, v in check.to_data().items() if k != "size"}]
         ]
@@ -182,7 +207,7 @@ class ExportReport:
         count = self.images.agreement.images if self.images else 0
         return [
             Title(self.name, f"{self.target}, {self.dtype}{self._sizes()}"),
-            Table([self._row(check) for check in self.sizes]),
+            Table([self._row(check) for check in self.sizes], keys=2),
             Table(images, f"on {count} images"),
             Paragraph(self.verdict),
             Paragraph(f"{self.measure}: {LEGEND[self.measure]}"),

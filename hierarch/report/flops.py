@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hierarch.report.cost import By, Cost, CostReport, totals
+from hierarch.report.cost import By, Cost, CostReport
 from hierarch.report.formats import Block, Table
 from hierarch.report.network import Report
 from hierarch.report.peer import PeerReport
-from hierarch.report.tables import Row
+from hierarch.report.tables import Row, giga, shown_size
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FlopsReport:
     def blocks(self) -> list[Block]:
         """The blocks of each network; where there are several, a table that compares them."""
         blocks = [block for network in self.networks for block in network.blocks(by=self.by)]
-        return [*blocks, Table(self.rows())] if len(self.networks) > 1 else blocks
+        return [*blocks, Table(self.rows(), keys=2)] if len(self.networks) > 1 else blocks
 
     def rows(self) -> list[Row]:
         """One row per network and image size."""
@@ -51,8 +51,9 @@ def _row(network: CostReport[Cost], size: Cost) -> Row:
     padding = size.padding_share()
     return {
         "name": network.name,
+        "image": shown_size(size.size),
         "params": f"{network.params:,}",
-        **totals(size),
+        "GMACs": giga(size.macs),
         "padding": "-" if padding is None else f"{padding:.1%}",
         "MACs/pixel": f"{(size.macs - size.head) / size.pixels:,.0f}",
         "exponent": "-" if network.exponent is None else f"{network.exponent:.4f}",

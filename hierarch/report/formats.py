@@ -9,25 +9,31 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import wrap
 from typing import Any, Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.text import Text
 
 from hierarch.errors import FormatError
+from hierarch.report.folding import Folded
 from hierarch.report.latex import booktabs, escaped
-from hierarch.report.tables import Row, markdown_table, table
+from hierarch.report.tables import Row, markdown_table
 
-WIDTH = 140
+WIDTH = 80
 """Columns of text that is not written to a terminal."""
 
 
 @dataclass(frozen=True)
 class Title:
-    """Opens the report on one subject; a blank line separates it from the subject before."""
+    """Opens the report on one subject; a blank line separates it from the subject before.
+
+    >>> markdown([Title("swin_tiny", "28,288,354 parameters")])
+    '**swin_tiny**: 28,288,354 parameters'
+    """
 
     name: str
     text: str
@@ -35,7 +41,11 @@ class Title:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Running text, wrapped to the terminal's width. `lead` is emphasized and comes first."""
+    """Running text, wrapped to the terminal's width. `lead` is emphasized and comes first.
+
+    >>> markdown([Paragraph("the cost per token stays bounded", lead="linear")])
+    '**linear**: the cost per token stays bounded'
+    """
 
     text: str
     lead: str = ""
@@ -45,24 +55,52 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Line:
-    """One line that is never wrapped, so that it can be searched."""
+    """One line, wrapped on a terminal alone, and only between words: so it can be searched in a
+    file, and a path in it is always whole.
+
+    >>> markdown([Line("fit: MACs ~ pixels^1.0")])
+    '- fit: MACs ~ pixels^1.0'
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that share their columns, under an optional heading; without rows, nothing."""
+    """Rows that share their columns, under an optional heading; without rows, nothing.
+
+    >>> print(markdown([Table([{"stage": "0", "dim": "96"}], heading="widths")]))
+    **widths**
+    <BLANKLINE>
+    | stage | dim |
+    | --- | --- |
+    | 0 | 96 |
+    """
 
     rows: Sequence[Row]
     heading: str = ""
+    keys: int = 1
+    """The leading columns that say which row it is: repeated where the table is folded."""
 
 
 Block = Title | Paragraph | Line | Table
 
 
 class Printable(Protocol):
-    """A report: one content in three views, from which every format is made."""
+    """A report: one content in three views, from which every format is made.
+
+    >>> class Answer:
+    ...     def to_data(self):
+    ...         return 42
+    ...
+    ...     def records(self):
+    ...         return [{"answer": 42}]
+    ...
+    ...     def blocks(self):
+    ...         return [Line("42")]
+    >>> [text(Answer(), format).strip() for format in ("json", "table")]
+    ['42', '42']
+    """
 
     def to_data(self) -> Any:
         """What JSON holds: numbers, strings, lists and mappings, not formatted for display."""
@@ -74,17 +112,24 @@ class Printable(Protocol):
         """What a terminal, Markdown and LaTeX show, from top to bottom."""
 
 
-def text(report: Printable, format: str = "table") -> str:
+def text(report: Printable, format: str = "table", *, width: int = WIDTH) -> str:
     """The report as text in one of `FORMATS`, ending in a newline unless it is empty.
 
-    Raises `FormatError`, a `ValueError`, for a format that is not among them.
+    `width` is the number of columns that tables and paragraphs for people are folded to. Raises
+    `FormatError`, a `ValueError`, for a format that is not among them.
+
+    >>> print(text(Listing(({"stage": "0", "channels": "96"},)), "markdown"))
+    | stage | channels |
+    | --- | --- |
+    | 0 | 96 |
+    <BLANKLINE>
     """
     try:
         write = FORMATS[format]
     except KeyError:
         known = ", ".join(FORMATS)
         raise FormatError(f"unknown report format {str(format)[:80]!r}; known: {known}") from None
-    return write(report)
+    return _table(report, width) if write is _table else write(report)
 
 
 def draw(blocks: Iterable[Block]) -> RenderableType:
@@ -115,10 +160,25 @@ def _drawn(block: Block) -> list[RenderableType]:
             lead = f"{block.lead}: " if block.lead else ""
             return [Text.assemble((lead[:-2], block.style), lead[-2:], block.text)]
         case Line():
-            return [Text(block.text, no_wrap=True, overflow="ignore")]
+            return [_Line(block.text)]
         case Table():
             heading = [Text(block.heading, style="bold")] if block.heading else []
-            return [*heading, table(block.rows)]
+            return [*heading, Folded(block.rows, block.keys)]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The rich renderable of a `Line`."""
+
+    text: str
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        lines = [self.text]
+        if options.is_terminal:
+            lines = wrap(
+                self.text, options.max_width, break_long_words=False, break_on_hyphens=False
+            )
+        yield from (Text(line, no_wrap=True, overflow="ignore") for line in lines)
 
 
 def _in_markdown(block: Block) -> str:
@@ -155,7 +215,11 @@ def _in_latex(block: Block) -> str:
 
 @dataclass(frozen=True)
 class Listing:
-    """A report that is a table of preformatted cells in every format."""
+    """A report that is a table of preformatted cells in every format.
+
+    >>> text(Listing(({"stage": "0", "channels": "96"},)), "csv")
+    'stage,channels\\n0,96\\n'
+    """
 
     rows: tuple[Row, ...]
 
@@ -174,14 +238,16 @@ class Listing:
 
 def print_to(console: Console, report: Printable) -> None:
     """Draw the report on a rich console."""
-    # rich crops to the width even what is not wrapped
+    # rich crops to the width even a line that is not wrapped
     console.print(draw(report.blocks()), crop=False)
 
 
-def _table(report: Printable) -> str:
+def _table(report: Printable, width: int = WIDTH) -> str:
     stream = io.StringIO()
-    print_to(Console(file=stream, width=WIDTH, color_system=None, highlight=False), report)
-    return stream.getvalue() if report.blocks() else ""
+    print_to(Console(file=stream, width=width, color_system=None, highlight=False), report)
+    # rich fills cells up with spaces
+    lines = (line.rstrip() for line in stream.getvalue().splitlines())
+    return "".join(f"{line}\n" for line in lines) if report.blocks() else ""
 
 
 def _json(report: Printable) -> str:

@@ -13,7 +13,12 @@ from hierarch.spec.schema import schema
 
 @dataclass(frozen=True)
 class MixerEntry:
-    """One mixer."""
+    """One mixer.
+
+    >>> [pooling] = [mixer for mixer in mixer_listing().mixers if mixer.name == "pooling"]
+    >>> pooling.summary()
+    'kernel_size=3'
+    """
 
     name: str
     """Its `type` in a spec."""
@@ -50,7 +55,12 @@ class MixerEntry:
 
 @dataclass(frozen=True)
 class MixerListing:
-    """What `hierarch mixers` prints."""
+    """What `hierarch mixers` prints.
+
+    >>> from hierarch.report import text
+    >>> text(mixer_listing(), "csv").splitlines()[0]
+    'mixer,field,type,default,required,one_of,description,MACs,paper'
+    """
 
     mixers: tuple[MixerEntry, ...]
 
@@ -94,7 +104,11 @@ class MixerListing:
 
 
 def mixer_listing() -> MixerListing:
-    """Every mixer that a spec can name, including those that other packages register."""
+    """Every mixer that a spec can name, including those that other packages register.
+
+    >>> "window_attention" in [mixer.name for mixer in mixer_listing().mixers]
+    True
+    """
     definitions = schema()["$defs"]
     return MixerListing(
         tuple(_entry(name, definitions[f"mixer.{name}"]) for name in names("mixer"))

@@ -10,19 +10,25 @@ from typing import Any, Literal
 from hierarch.report.cost import HEADINGS, By, Cost, CostReport, Item, breakdown, growth, totals
 from hierarch.report.formats import Table
 from hierarch.report.tables import Row, giga, shown_size
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
 Verdict = Literal["linear", "superlinear", "unproven"]
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage at one image size: `macs` counted by fvcore, `claimed_macs` by the formulas."""
+    """One stage at one image size: `macs` counted by fvcore, `claimed_macs` by the formulas.
+
+    >>> from hierarch import measure
+    >>> stage = measure("swin_tiny", sizes=[224]).sizes[0].stages[0]
+    >>> stage.grid, stage.macs, sorted(stage.parts)
+    ((56, 56), 758661120, ['downsampling', 'mixer', 'mlp', 'norm', 'position'])
+    """
 
     index: int
     dim: int
     depth: int
-    grid: Pair
+    grid: Sides
     macs: int
     claimed_macs: int
     parts: dict[str, int]
@@ -52,7 +58,13 @@ def _sums(dicts: Sequence[dict[str, int]]) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeReport(Cost):
-    """A spec's network at one image size."""
+    """A spec's network at one image size.
+
+    >>> from hierarch import measure
+    >>> [size] = measure("swin_tiny", sizes=[225]).sizes
+    >>> size.macs == size.claimed_macs, round(size.padding_share(), 3)
+    (True, 0.245)
+    """
 
     claimed_macs: int
     padding_macs: int
@@ -107,7 +119,13 @@ class SizeReport(Cost):
 
 @dataclass(frozen=True)
 class Report(CostReport[SizeReport]):
-    """A network's cost at several image sizes, and whether it is linear in the image's area."""
+    """A network's cost at several image sizes, and whether it is linear in the image's area.
+
+    >>> from hierarch import measure
+    >>> report = measure("swin_tiny", sizes=[224, 448])
+    >>> report.verdict, report.params, round(report.exponent, 3)
+    ('linear', 28288354, 1.0)
+    """
 
     verdict: Verdict
 

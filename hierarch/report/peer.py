@@ -8,12 +8,18 @@ from typing import Any, Literal
 from hierarch.report.cost import HEADINGS, By, Cost, CostReport, Item, breakdown, growth, totals
 from hierarch.report.formats import Table
 from hierarch.report.tables import Row
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSize(Cost):
-    """A peer at one image size. Its `head` is the cost of the linear layers in its last child."""
+    """A peer at one image size. Its `head` is the cost of the linear layers in its last child.
+
+    >>> from hierarch import measure_peer
+    >>> [size] = measure_peer("torchvision:resnet18", sizes=[224]).sizes
+    >>> size.claimed_macs is None, "layer1" in size.children
+    (True, True)
+    """
 
     children: dict[str, int]
     """MACs by the network's top-level children, and "(own)" for operators outside of them."""
@@ -52,9 +58,15 @@ class PeerSize(Cost):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerReport(CostReport[PeerSize]):
-    """A peer's cost at several image sizes, and how it grows."""
+    """A peer's cost at several image sizes, and how it grows.
 
-    input_size: Pair
+    >>> from hierarch import measure_peer
+    >>> report = measure_peer("torchvision:resnet18", sizes=[224])
+    >>> report.params, report.verdict
+    (11689512, 'measured, no claim')
+    """
+
+    input_size: Sides
     """Its nominal image size in its library, or else the first one measured."""
     params: int
     """Number of parameters of the network built for `input_size`."""

@@ -1,4 +1,4 @@
-"""The report on a swap of token mixers: the origin of each field of the new mixers."""
+"""The report on a swap of a part: the origin of each field of the new one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class SwapReport:
         """The network, and the fields with their values and origins."""
         return {
             "name": self.swap.spec.name,
+            "part": self.swap.part,
             "fields": [
                 {"field": change.field, "origin": change.origin, "values": list(change.values)}
                 for change in self.swap.changes
@@ -33,7 +34,7 @@ class SwapReport:
         }
 
     def records(self) -> list[dict[str, Any]]:
-        """One record per field of the mixer, and per number that was moved for a budget."""
+        """One record per field of the part, and per number that was moved for a budget."""
         moved = self.swap.match.moves if self.swap.match else ()
         return [
             *self._fields(),

@@ -1,27 +1,13 @@
-"""Tables of preformatted cells, for a terminal and as Markdown."""
+"""Preformatted cells of tables, and tables as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from rich.table import Table
-
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import AXES, Sides
 
 Row = dict[str, str]
 """Preformatted cells by column."""
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """A rich table of one or more rows that share their columns; numbers are right-aligned."""
-    drawn = Table(header_style="bold", box=None, pad_edge=False)
-    for column in rows[0]:
-        justify: Literal["left", "right"] = "right" if holds_numbers(rows, column) else "left"
-        drawn.add_column(column, justify=justify, overflow="fold")
-    for row in rows:
-        drawn.add_row(*row.values())
-    return drawn
 
 
 def holds_numbers(rows: Sequence[Row], column: str) -> bool:
@@ -48,6 +34,15 @@ def giga(macs: int) -> str:
     return f"{macs / 1e9:,.3f}"
 
 
-def shown_size(size: Pair) -> str:
+EXTENTS = {1: "length", 2: "area", 3: "volume"}
+"""What pixels measure, for each number of axes."""
+
+
+def shown_size(size: Sides) -> str:
     """(224, 256) -> "224x256": height x width."""
-    return f"{size[0]}x{size[1]}"
+    return "x".join(map(str, size))
+
+
+def sides_by_name(size: Sides) -> dict[str, int]:
+    """(224, 256) -> {"height": 224, "width": 256}; a video has "frames" as well."""
+    return dict(zip(AXES[len(size)], size, strict=True))

@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hierarch.report.formats import Block, Line, Paragraph, Table
+from hierarch.report.tables import shown_size, sides_by_name
+from hierarch.spec.grid import Sides
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReport:
-    """One finished run."""
+    """One finished run.
+
+    >>> report = TrainReport(name="small", run="runs/1", steps=12, epochs=1, loss=2.1, val_top1=0.3)
+    >>> report.to_data()["val_top1"]
+    0.3
+    """
 
     name: str
     run: str
@@ -72,9 +79,14 @@ class TrainReports:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeAccuracy:
-    """How many images of each class were taken for which, at one image size."""
+    """How many images of each class were taken for which, at one image size.
 
-    size: tuple[int, int]
+    >>> found = SizeAccuracy(size=(8, 8), loss=0.5, top5=10, confusion=((4, 1), (2, 3)))
+    >>> found.images, found.right, found.recall(0), found.precision(1)
+    (10, 7, 0.8, 0.75)
+    """
+
+    size: Sides
     loss: float
     top5: int
     """Images whose class is among the five likeliest."""
@@ -116,7 +128,12 @@ class SizeAccuracy:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What `hierarch evaluate` prints."""
+    """What `hierarch evaluate` prints.
+
+    >>> size = SizeAccuracy(size=(8, 8), loss=0.5, top5=10, confusion=((4, 1), (2, 3)))
+    >>> EvaluationReport("small", "digits", ("0", "1"), (size,)).sizes[0].share(size.right)
+    0.7
+    """
 
     name: str
     data: str
@@ -150,7 +167,7 @@ class EvaluationReport:
     def records(self) -> list[dict[str, Any]]:
         """A record per size and class."""
         return [
-            {"name": self.name, "height": size.size[0], "width": size.size[1], **row}
+            {"name": self.name, **sides_by_name(size.size), **row}
             for size in self.sizes
             for row in self._per_class(size)
         ]
@@ -162,7 +179,7 @@ class EvaluationReport:
         """A table of sizes; then, at the first size, of classes, and of what was taken for what."""
         sizes = [
             {
-                "size": f"{size.size[0]}x{size.size[1]}",
+                "size": shown_size(size.size),
                 "images": str(size.images),
                 "top-1": _percent(size.share(size.right)),
                 "top-5": _percent(size.share(size.top5)),
@@ -194,7 +211,11 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `hierarch predict` prints: the likeliest classes of each image."""
+    """What `hierarch predict` prints: the likeliest classes of each image.
+
+    >>> Predictions((("cat.jpg", (("cat", 0.9), ("dog", 0.1))),)).images[0][1][0]
+    ('cat', 0.9)
+    """
 
     images: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
 

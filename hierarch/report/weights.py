@@ -19,7 +19,11 @@ MAX_LENGTH = 100
 
 @dataclass(frozen=True)
 class Location:
-    """Where a network's weights stand in a checkpoint."""
+    """Where a network's weights stand in a checkpoint.
+
+    >>> print(Location(path=("model", "teacher"), prefix="backbone."))
+    key='model.teacher' prefix='backbone.'
+    """
 
     path: tuple[str, ...] = ()
     """The keys that lead to its state dict; none if the file is the state dict."""
@@ -60,7 +64,12 @@ def listing(items: Sequence[object]) -> str:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A weight whose shape was changed to the model's."""
+    """A weight whose shape was changed to the model's.
+
+    >>> table = Resampled("bias_table", found=(169, 3), needed=(225, 3), how="bicubic")
+    >>> print(table)
+    bias_table: 169x3 to 225x3, bicubic
+    """
 
     name: str
     """Its name in the model."""
@@ -81,7 +90,14 @@ class Resampled:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """How each weight of a model and of a checkpoint was treated by `load_weights`."""
+    """How each weight of a model and of a checkpoint was treated by `load_weights`.
+
+    >>> from hierarch import build, load_weights
+    >>> model = build({"mixer": "pooling", "stages": [{"dim": 8, "depth": 1}], "head": {}})
+    >>> report = load_weights(model, model.state_dict())
+    >>> report.layout, report.initialized, report.ignored
+    ('hierarch', (), ())
+    """
 
     layout: str
     """The library whose names the checkpoint has: "timm"."""
@@ -155,7 +171,14 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What `convert_weights` read and wrote."""
+    """What `convert_weights` read and wrote.
+
+    >>> from hierarch import build, convert_weights
+    >>> model = build({"mixer": "pooling", "stages": [{"dim": 8, "depth": 1}], "head": {}})
+    >>> report = convert_weights(model.state_dict(), "pool.safetensors", layout="hierarch")
+    >>> report.output, report.tensors == len(model.state_dict())
+    ('pool.safetensors', True)
+    """
 
     source_layout: str
     """The library whose names the source has."""

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from hierarch.spec.base import Depth, Dim, Flag, Name, Rate, Ratio, Side, Spec, fault
-from hierarch.spec.grid import Pair, pair, tokens
-from hierarch.spec.head import Activation, HeadSpec, Norm
+from hierarch.spec.base import MAX_DEPTH, Depth, Dim, Flag, Name, Rate, Ratio, Side, Spec, fault
+from hierarch.spec.checks import found
+from hierarch.spec.extra_tokens import ExtraTokensSpec
+from hierarch.spec.grid import AXES, Sides, per_axis, times
+from hierarch.spec.head import Activation, HeadSpec
 from hierarch.spec.parts import (
-    ActivationSpec,
     BlockSpec,
+    ChannelMixerSpec,
     DownsampleSpec,
     MixerSpec,
     NormSpec,
+    PositionSpec,
     StemSpec,
-    linear_params,
 )
-from hierarch.spec.registry import PartOf, default
+from hierarch.spec.plan import BlockPlan, StagePlan
+from hierarch.spec.registry import CycleOf, PartOf, default, entries
 
-Block = Annotated[BlockSpec, PartOf("block")]
+Blocks = Annotated[BlockSpec | tuple[BlockSpec, ...], CycleOf("block")]
+ChannelMixers = Annotated[ChannelMixerSpec | tuple[ChannelMixerSpec, ...], CycleOf("channel_mixer")]
+Norms = Annotated[NormSpec | tuple[NormSpec, ...], CycleOf("norm")]
 Downsample = Annotated[DownsampleSpec, PartOf("downsample")]
 Stem = Annotated[StemSpec, PartOf("stem")]
+_Position = Annotated[PositionSpec, PartOf("position")]
 
 
-MAX_BLOCKS = 1024
-"""The most blocks of a whole network."""
+def _none_is_null(value: Any) -> Any:
+    return None if isinstance(value, str) and value == "none" else value
+
+
+Position = Annotated[
+    _Position | None,
+    BeforeValidator(_none_is_null, json_schema_input_type=_Position | Literal["none"] | None),
+]
+"""A position embedding; "none" is null."""
 
 
 def _one_is_a_list(value: Any) -> Any:
@@ -47,7 +60,13 @@ Mixers = Annotated[
 
 
 class StageSpec(Spec):
-    """One stage: blocks of one width on one grid. Fields that are left out are the top level's."""
+    """One stage: blocks of one width on one grid. Fields that are left out are the top level's.
+
+    >>> from hierarch import load
+    >>> spec = load({"mixer": "pooling", "stages": [{"dim": 64, "depth": 2, "mlp_ratio": 3}]})
+    >>> spec.stages[0].mlp_ratio
+    3.0
+    """
 
     dim: Dim
     """Channels."""
@@ -57,120 +76,88 @@ class StageSpec(Spec):
     """The stage's own mixers, cycled over its blocks."""
     downsample: Downsample | None = None
     """The downsampling at the start of the stage. The first stage has none unless given here."""
-    block: Block | None = None
-    """The block: how mixer, MLP and norms are connected."""
+    position: _Position | None = None
+    """The stage's own position embedding, added to its map."""
+    position_after: Annotated[int, Strict(), Field(ge=0, le=256)] | None = None
+    """How many blocks the stage's position embedding comes after."""
+    block: Blocks | None = None
+    """The block: how mixers and norms are connected; or a list, cycled over the stage's blocks."""
+    channel_mixer: ChannelMixers | None = None
+    """The second half of each block; or a list, cycled over the stage's blocks."""
     mlp_ratio: Ratio | None = None
-    """Width of the MLP's hidden layer, as a multiple of dim."""
+    """Width of the channel mixer's hidden layer, as a multiple of dim."""
     mlp_bias: Flag | None = None
-    """A bias in both linear layers of the MLP."""
+    """A bias in every layer of the channel mixer."""
     activation: Activation | None = None
-    """The MLP's activation."""
-    norm: Norm | None = None
-    """The norm before the mixer and before the MLP, and of the stage's output."""
+    """The channel mixer's activation."""
+    norm: Norms | None = None
+    """The norm before the mixer and before the channel mixer, and of the stage's output; or a list,
+    cycled over the stage's blocks, whose first one is the output's."""
     drop_rate: Rate | None = None
-    """Dropout after the mixer and in the MLP."""
+    """Dropout after the mixer and in the channel mixer."""
     layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     """Initial value of a learned factor per channel on both residual branches."""
 
 
-class AbsolutePositionSpec(Spec):
-    """A learned vector per position of a grid, added after the stem."""
-
-    type: Literal["absolute"]
-    """A learned vector per position."""
-    grid: Annotated[int | Pair, Side(1, 1024)]
-    """Tokens along a side of the grid that it is learned on, or [height, width]; for any other
-    grid it is resized (bicubic)."""
-
-    def macs(self, *, dim: int, grid: Pair) -> int:
-        # bicubic: 16 per resized element; nothing on its own grid
-        return 0 if grid == pair(self.grid) else 16 * tokens(grid) * dim
-
-    def params(self, *, dim: int) -> int:
-        return tokens(pair(self.grid)) * dim
-
-
-def _none_is_null(value: Any) -> Any:
-    return None if isinstance(value, str) and value == "none" else value
-
-
-Position = Annotated[
-    AbsolutePositionSpec | None,
-    BeforeValidator(
-        _none_is_null, json_schema_input_type=AbsolutePositionSpec | Literal["none"] | None
-    ),
-]
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage with all defaults filled in, as it is built and counted."""
-
-    index: int
-    in_dim: int
-    dim: int
-    downsample: DownsampleSpec | None
-    mixers: tuple[MixerSpec, ...]
-    """One per block."""
-    drop_paths: tuple[float, ...]
-    """One per block."""
-    block: BlockSpec
-    hidden_dim: int
-    mlp_bias: bool
-    activation: ActivationSpec
-    norm: NormSpec
-    drop_rate: float
-    layer_scale: float | None
-    output_norm: NormSpec | None
-    """None unless the network returns the stage's map."""
-
-    @property
-    def depth(self) -> int:
-        return len(self.mixers)
-
-    @property
-    def mlp_params(self) -> int:
-        """Parameters of a block's MLP, C -> D -> C, and of its activation."""
-        widen = linear_params(self.dim, self.hidden_dim, bias=self.mlp_bias)
-        narrow = linear_params(self.hidden_dim, self.dim, bias=self.mlp_bias)
-        return widen + self.activation.params() + narrow
-
-
 class BackboneSpec(Spec):
-    """A hierarchical vision backbone: a stem, stages that start with a downsampling, a head."""
+    """A hierarchical vision backbone: a stem, stages that start with a downsampling, a head.
+
+    >>> from hierarch import load
+    >>> spec = load("swin_tiny")
+    >>> spec.strides()
+    ((4, 4), (8, 8), (16, 16), (32, 32))
+    >>> [(stage.dim, stage.depth) for stage in spec.plan()]
+    [(96, 2), (192, 2), (384, 6), (768, 2)]
+    """
 
     name: Name = "backbone"
     """The network's name in reports."""
-    input_size: Annotated[int | Pair, Side(1, 65_536)] = 224
+    input_size: Annotated[int | Sides, Side(1, 65_536, axes=AXES)] = 224
     """Nominal image size in pixels, or [height, width]: the default of reports. Modules accept
-    any size."""
+    any size. A video or a volume has three sides, [frames, height, width], and a signal one,
+    [length]: the parts then have a number for each of these axes."""
     stem: Stem = default("stem", "patch_embed")
     """From the image to tokens."""
+    stem_dim: Dim | None = None
+    """Channels of the stem, where the first stage has a downsampling; null for that stage's dim."""
     mixer: Mixers | None = None
     """Token mixers, cycled over the blocks of every stage: block i takes entry i % len."""
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=16)]
     """The stages, from the finest grid to the coarsest."""
     downsample: Downsample = default("downsample", "patch_merging")
     """The downsampling at the start of every stage but the first."""
-    block: Block = default("block", "pre_norm")
-    """The block: how mixer, MLP and norms are connected."""
+    block: Blocks = default("block", "pre_norm")
+    """The block: how mixers and norms are connected; or a list, cycled as mixers are."""
+    channel_mixer: ChannelMixers = default("channel_mixer", "mlp")
+    """The second half of each block, which mixes the channels of a token: an MLP, or another; or a
+    list, cycled as mixers are."""
     mlp_ratio: Ratio = 4
-    """Width of the MLP's hidden layer, as a multiple of dim."""
+    """Width of the channel mixer's hidden layer, as a multiple of dim."""
     mlp_bias: Flag = True
-    """A bias in both linear layers of the MLP."""
+    """A bias in every layer of the channel mixer."""
     activation: Activation = default("activation", "gelu")
-    """The MLP's activation."""
-    norm: Norm = default("norm", "layer_norm")
-    """The norm before every mixer and every MLP, before the head, and after each output."""
+    """The channel mixer's activation."""
+    norm: Norms = default("norm", "layer_norm")
+    """The norm before every mixer and channel mixer, before the head, and after each output; or a
+    list, cycled as mixers are, whose first one is the head's and the outputs'."""
     drop_rate: Rate = 0.0
-    """Dropout after the stem, after every mixer and in every MLP."""
+    """Dropout after the stem, after every mixer and in every channel mixer."""
     drop_path_rate: Rate = 0.0
     """Probability that the last block's residual branches are dropped for an image in training; it
     rises linearly from 0 at the first block, over the whole network (stochastic depth)."""
     layer_scale: Annotated[float, Strict(), Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     """Initial value of a learned factor per channel on both residual branches; null for none."""
     position_embedding: Position = None
-    """none, or a learned vector per position: {type: absolute, grid: [56, 56]}."""
+    """Added to the tokens of the stem: none, or a position embedding such as
+    {type: absolute, grid: [56, 56]}."""
+    position: Position = None
+    """Added to the map of every stage, after some of its blocks: none, or a position embedding
+    such as conditional."""
+    position_after: Annotated[int, Strict(), Field(ge=0, le=256)] = 0
+    """How many blocks of a stage its position embedding comes after."""
+    extra_tokens: ExtraTokensSpec | None = None
+    """Tokens outside of the grid: class, distillation and register tokens. Only for one stage, of
+    mixers that need no grid."""
     out_indices: tuple[Annotated[int, Strict()], ...] | None = None
     """The stages, from 0, whose feature maps a network without a head returns; all by default.
     Stages after the last of them are not built."""
@@ -181,52 +168,31 @@ class BackboneSpec(Spec):
 
     @model_validator(mode="after")
     def _is_a_network(self) -> Self:
-        faults = [*self._stage_faults(), *self._output_faults(), *self._head_faults()]
-        blocks = sum(stage.depth for stage in self.stages)
-        if blocks > MAX_BLOCKS:
-            message = f"have {blocks} blocks together; at most {MAX_BLOCKS}"
-            faults.append((("stages",), message, ...))
+        faults = list(found(self))
         if faults:
             raise fault("BackboneSpec", *faults)
         return self
 
-    def _stage_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
-        faults: list[tuple[tuple[str | int, ...], str, object]] = []
-        for index, stage in enumerate(self.stages):
-            here = ("stages", index)
-            mixers = stage.mixer or self.mixer
-            if mixers is None:
-                message = "has no mixer; give it one, or give one to all stages at the top"
-                faults.append((here, message, ...))
-            for mixer in dict.fromkeys(mixers or ()):
-                try:
-                    mixer.check(dim=stage.dim)
-                except ValueError as error:
-                    faults.append(((*here, "dim"), f"{error} ({mixer.type})", ...))
-            ratio = stage.mlp_ratio or self.mlp_ratio
-            if int(stage.dim * ratio) < 1:
-                message = f"leaves an MLP of no width at dim={stage.dim}"
-                faults.append(((*here, "mlp_ratio"), message, ratio))
-        return faults
+    @property
+    def size(self) -> Sides:
+        """`input_size`, along each axis."""
+        return per_axis(self.input_size)
 
-    def _head_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
-        ratio, dim = self.head and self.head.hidden_ratio, self.stages[-1].dim
-        if ratio and int(dim * ratio) < 1:
-            message = f"leaves a hidden layer of no width at dim={dim}"
-            return [(("head", "hidden_ratio"), message, ratio)]
-        return []
+    @property
+    def axes(self) -> int:
+        """Axes of an image: 2; 3 for videos and volumes, and 1 for signals."""
+        return len(self.size)
 
-    def _output_faults(self) -> list[tuple[tuple[str | int, ...], str, object]]:
-        indices, last = self.out_indices, len(self.stages) - 1
-        if indices is None:
-            return []
-        here = ("out_indices",)
-        if self.head is not None:
-            message = "is for a network without a head; leave out one of the two (head: null)"
-            return [(here, message, ...)]
-        if not indices or list(indices) != sorted(set(indices) & set(range(last + 1))):
-            return [(here, f"should be rising numbers of stages from 0 to {last}", list(indices))]
-        return []
+    @property
+    def in_dim(self) -> int:
+        """Channels of the tokens that enter the first stage."""
+        return self.stem_dim or self.stages[0].dim
+
+    @property
+    def classifiers(self) -> int:
+        """Classifiers of the head: two where a distillation token is classified as well."""
+        distilled = self.extra_tokens is not None and self.extra_tokens.distillation_token
+        return 2 if distilled and self.head and self.head.pool == "class_token" else 1
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -235,14 +201,20 @@ class BackboneSpec(Spec):
             return ()
         return tuple(range(len(self.stages))) if self.out_indices is None else self.out_indices
 
-    def strides(self) -> tuple[Pair, ...]:
-        """Pixels per token of each stage's map, (height, width)."""
-        h, w = self.stem.stride()
-        strides: list[Pair] = []
+    def tokens_of(self, size: Sides) -> Sides:
+        """The grid that enters the first stage, for an image of `size` pixels; with tokens outside
+        of the grid, the row of all tokens."""
+        grid = self.stem.grid(size)
+        return self.extra_tokens.row(grid) if self.extra_tokens else grid
+
+    def strides(self) -> tuple[Sides, ...]:
+        """Pixels per token of each stage's map, along each axis."""
+        stride = self.stem.stride()
+        strides: list[Sides] = []
         for stage in self.plan():
-            down = stage.downsample.stride() if stage.downsample else (1, 1)
-            h, w = h * down[0], w * down[1]
-            strides.append((h, w))
+            if stage.downsample:
+                stride = times(stride, stage.downsample.stride())
+            strides.append(stride)
         return tuple(strides)
 
     def plan(self) -> tuple[StagePlan, ...]:
@@ -250,28 +222,52 @@ class BackboneSpec(Spec):
         used = 1 + (max(self.outputs) if self.outputs else len(self.stages) - 1)
         last = max(1, sum(stage.depth for stage in self.stages) - 1)
         plans: list[StagePlan] = []
-        block, in_dim = 0, self.stages[0].dim
+        block, in_dim = 0, self.in_dim
         for index, stage in enumerate(self.stages):
-            cycle = stage.mixer or self.mixer or ()
-            norm = stage.norm or self.norm
+            cycle = self._cycle(stage)
             blocks = range(block, block + stage.depth)
             plans.append(
                 StagePlan(
                     index=index,
                     in_dim=in_dim,
                     dim=stage.dim,
+                    depth=stage.depth,
                     downsample=stage.downsample or (self.downsample if index else None),
-                    mixers=tuple(cycle[i % len(cycle)] for i in range(stage.depth)),
+                    position=stage.position or self.position,
+                    position_after=(
+                        self.position_after
+                        if stage.position_after is None
+                        else stage.position_after
+                    ),
+                    cycle=cycle,
                     drop_paths=tuple(self.drop_path_rate * i / last for i in blocks),
-                    block=stage.block or self.block,
-                    hidden_dim=int(stage.dim * (stage.mlp_ratio or self.mlp_ratio)),
-                    mlp_bias=self.mlp_bias if stage.mlp_bias is None else stage.mlp_bias,
-                    activation=stage.activation or self.activation,
-                    norm=norm,
-                    drop_rate=self.drop_rate if stage.drop_rate is None else stage.drop_rate,
-                    layer_scale=stage.layer_scale or self.layer_scale,
-                    output_norm=norm if self.output_norm and index in self.outputs else None,
+                    output_norm=(
+                        cycle[0].norm if self.output_norm and index in self.outputs else None
+                    ),
                 )
             )
             block, in_dim = block + stage.depth, stage.dim
         return tuple(plans[:used])
+
+    def _cycle(self, stage: StageSpec) -> tuple[BlockPlan, ...]:
+        """The blocks of a stage up to where they begin again, though it may have fewer."""
+        specs = entries(stage.block or self.block)
+        mixers = stage.mixer or self.mixer or ()
+        channel_mixers = entries(stage.channel_mixer or self.channel_mixer)
+        norms = entries(stage.norm or self.norm)
+        period = math.lcm(*map(len, (specs, mixers, channel_mixers, norms)))
+        return tuple(
+            BlockPlan(
+                dim=stage.dim,
+                spec=specs[i % len(specs)],
+                mixer=mixers[i % len(mixers)],
+                channel_mixer=channel_mixers[i % len(channel_mixers)],
+                hidden_dim=int(stage.dim * (stage.mlp_ratio or self.mlp_ratio)),
+                mlp_bias=self.mlp_bias if stage.mlp_bias is None else stage.mlp_bias,
+                activation=stage.activation or self.activation,
+                norm=norms[i % len(norms)],
+                drop_rate=self.drop_rate if stage.drop_rate is None else stage.drop_rate,
+                layer_scale=stage.layer_scale or self.layer_scale,
+            )
+            for i in range(min(period, MAX_DEPTH))
+        )

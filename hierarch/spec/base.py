@@ -7,7 +7,7 @@ that a typo or a hostile file gives an error and does not exhaust the memory.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,10 +24,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
+MAX_DEPTH = 256
+"""Blocks of a stage."""
 Dim = Annotated[int, Strict(), Field(ge=1, le=16_384)]
-Depth = Annotated[int, Strict(), Field(ge=1, le=256)]
+Depth = Annotated[int, Strict(), Field(ge=1, le=MAX_DEPTH)]
 Ratio = Annotated[float, Strict(), Field(gt=0, le=64, allow_inf_nan=False)]
 Rate = Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
@@ -53,21 +55,29 @@ Kernel = Annotated[int, Strict(), Field(ge=1, le=63), AfterValidator(_is_odd)]
 
 
 class Side:
-    """Annotation of a length along both axes: an integer in bounds, or a pair [height, width]."""
+    """Annotation of lengths: an integer in bounds, which means both axes of an image, or a list of
+    one per axis, such as [height, width]. `axes` are the numbers of axes that there may be.
 
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
+    >>> from typing import Annotated
+    >>> from pydantic import TypeAdapter
+    >>> window = TypeAdapter(Annotated[int | tuple[int, ...], Side(1, 64, axes=(1, 2, 3))])
+    >>> window.validate_python(7), window.validate_python([4, 8]), window.validate_python([8, 7, 7])
+    (7, (4, 8), (8, 7, 7))
+    """
 
-    def check(self, value: object) -> int | Pair:
+    def __init__(self, low: int, high: int, *, axes: Collection[int] = (2,)) -> None:
+        self.low, self.high, self.axes = low, high, axes
+
+    def check(self, value: object) -> int | Sides:
         sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-        if len(sides) != 2 or not all(type(s) is int and self.low <= s <= self.high for s in sides):
+        in_bounds = all(type(s) is int and self.low <= s <= self.high for s in sides)
+        if not in_bounds or len(sides) not in self.axes:
             raise PydanticCustomError(
                 "side",
-                "should be an integer from {low} to {high}, or a pair [height, width] of them",
-                {"low": self.low, "high": self.high},
+                "should be an integer from {low} to {high}, or {several}",
+                {"low": self.low, "high": self.high, "several": self._several()},
             )
-        height, width = sides
-        return height if height == width else (height, width)
+        return sides[0] if len(sides) == 2 and sides[0] == sides[1] else sides
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
@@ -76,8 +86,13 @@ class Side:
         self, _: CoreSchema, __: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         integer = {"type": "integer", "minimum": self.low, "maximum": self.high}
-        pair = {"type": "array", "items": integer, "minItems": 2, "maxItems": 2}
-        return {"anyOf": [integer, pair]}
+        counts = {"minItems": min(self.axes), "maxItems": max(self.axes)}
+        return {"anyOf": [integer, {"type": "array", "items": integer, **counts}]}
+
+    def _several(self) -> str:
+        if tuple(self.axes) == (2,):
+            return "a pair [height, width] of them"
+        return "a list of them, one per axis"
 
 
 def nearest(word: object, known: Iterable[str], *, all_of: Iterable[str] = ()) -> str:

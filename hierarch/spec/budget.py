@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from hierarch.spec.backbone import BackboneSpec, StagePlan
+from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import claim, head_macs, stage_claim, stem_macs
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.params import head_params, stage_params, stem_params
+from hierarch.spec.plan import StagePlan
 
 BudgetName = Literal["macs", "params", "latency"]
 
@@ -21,7 +22,7 @@ class Budget(Protocol):
     name: ClassVar[BudgetName]
 
     @property
-    def size(self) -> Pair | None:
+    def size(self) -> Sides | None:
         """The image's, in pixels, where the cost depends on it."""
 
     def stem(self, dim: int) -> int:
@@ -40,14 +41,14 @@ class Macs:
 
     name: ClassVar[BudgetName] = "macs"
     spec: BackboneSpec
-    size: Pair
-    grids: tuple[Pair, ...]
+    size: Sides
+    grids: tuple[Sides, ...]
     """What comes into each stage, and what leaves the last."""
 
     @classmethod
-    def of(cls, spec: BackboneSpec, size: Pair) -> Macs:
+    def of(cls, spec: BackboneSpec, size: Sides) -> Macs:
         stages = claim(spec, size).stages
-        return cls(spec, size, (spec.stem.grid(size), *(stage.grid for stage in stages)))
+        return cls(spec, size, (spec.tokens_of(size), *(stage.grid for stage in stages)))
 
     def stem(self, dim: int) -> int:
         return stem_macs(self.spec, dim=dim, size=self.size)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from hierarch.spec.grid import Pair, ceil_div
+from hierarch.spec.grid import Sides, ceil_div
 
 Length = Annotated[int, Strict(), Field(ge=1, le=64)]
 """Side of a kernel, or of a stride."""
@@ -18,7 +18,7 @@ def reach(n: int, *, kernel_size: int, padding: int) -> int:
     return max(0, kernel_size - 2 * padding - n)
 
 
-def strided(grid: Pair, *, kernel_size: int, stride: int, padding: int) -> Pair:
+def strided(grid: Sides, *, kernel_size: int, stride: int, padding: int) -> Sides:
     """The output grid: floor((n + 2P - K) / S) + 1 on each axis, and at least 1."""
 
     def side(n: int) -> int:

@@ -16,12 +16,22 @@ from hierarch.spec.lattice import mixers
 from hierarch.spec.parts import MixerSpec
 
 OF_A_STAGE = (
-    *("downsample", "block", "mlp_ratio", "mlp_bias", "activation", "norm"),
+    *(
+        "downsample",
+        "position",
+        "position_after",
+        "block",
+        "channel_mixer",
+        "mlp_ratio",
+        "mlp_bias",
+        "activation",
+        "norm",
+    ),
     *("drop_rate", "layer_scale"),
 )
 """Fields that the top level says for every stage that does not say them for itself."""
 OF_ALL = (
-    *("input_size", "stem", "position_embedding", "drop_path_rate", "out_indices"),
+    *("input_size", "stem", "stem_dim", "position_embedding", "drop_path_rate", "out_indices"),
     *("output_norm", "head"),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-import hierarch
 from hierarch.errors import Problem, SpecError
+from hierarch.spec import shipped
 from hierarch.spec.base import Spec, nearest, shown
 from hierarch.spec.reader import KEY, MAX_BYTES, Document, Kind, parse, written
 
@@ -21,7 +20,7 @@ Model = TypeVar("Model", bound=Spec)
 def read(source: str | os.PathLike[str], kind: Kind) -> Document:
     """A file, or one of the library's own by name, as plain data. Raises `SpecError`."""
     path = find(source, kind)
-    return parse(_text(path, kind), source=str(path), kind=kind)
+    return parse(read_text(path, kind), source=str(path), kind=kind)
 
 
 def find(source: str | os.PathLike[str], kind: Kind) -> Path:
@@ -32,7 +31,7 @@ def find(source: str | os.PathLike[str], kind: Kind) -> Path:
     path = Path(name)
     try:
         if not path.is_file() and isinstance(source, str) and (preset := _preset(name, kind)):
-            return _folder(kind) / f"{preset}.yaml"
+            return shipped.folder(kind.folder) / f"{preset}.yaml"
         if path.exists():
             return path
     except OSError as error:
@@ -48,9 +47,7 @@ def find(source: str | os.PathLike[str], kind: Kind) -> Path:
 
 def presets(kind: Kind) -> list[str]:
     """The names of the documents that come with the library, sorted."""
-    folder = _folder(kind)
-    files = folder.rglob("*.yaml")
-    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
+    return shipped.documents(kind.folder)
 
 
 def _preset(name: str, kind: Kind) -> str | None:
@@ -59,14 +56,7 @@ def _preset(name: str, kind: Kind) -> str | None:
     return next((preset for preset in every if name in (preset, preset.split("/")[-1])), None)
 
 
-@functools.cache
-def _folder(kind: Kind) -> Path:
-    package = Path(hierarch.__file__).parent
-    installed, checkout = package / kind.folder, package.parent / kind.folder
-    return installed if installed.is_dir() else checkout
-
-
-def _text(path: Path, kind: Kind) -> str:
+def read_text(path: Path, kind: Kind) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

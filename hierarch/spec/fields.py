@@ -12,7 +12,6 @@ OWN = {
     "ArmSpec": "arm",
     "StageSpec": "stage",
     "HeadSpec": "head",
-    "AbsolutePositionSpec": "position embedding",
     "OptimizerRecipe": "optimizer",
     "ScheduleRecipe": "schedule",
     "AugmentRecipe": "augmentation",
@@ -24,7 +23,13 @@ OWN = {
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """One field of a spec class."""
+    """One field of a spec class.
+
+    >>> from hierarch.report import mixer_listing
+    >>> pooling = next(mixer for mixer in mixer_listing().mixers if mixer.name == "pooling")
+    >>> [(field.name, field.type, field.default) for field in pooling.fields][:1]
+    [('kernel_size', 'integer, 1 to 63', 3)]
+    """
 
     name: str
     type: str
@@ -75,9 +80,15 @@ def values(node: dict[str, Any], quote: Callable[[str], str] = str) -> str:
             return quote(str(value))
         case {"enum": choices}:
             return either(map(quote, choices))
-        case {"anyOf": [{"type": "integer"} as one, {"type": "array", "maxItems": 2}, *rest]}:
-            pair = quote("[height, width]")
-            return ", or ".join([values(one), pair, *(values(other, quote) for other in rest)])
+        case {
+            "anyOf": [
+                {"type": "integer"} as one,
+                {"type": "array", "maxItems": 2 | 3 as axes},
+                *rest,
+            ]
+        }:
+            each = ("" if axes == 2 else "one per axis: ") + quote("[height, width]")
+            return ", or ".join([values(one), each, *(values(other, quote) for other in rest)])
         case {"anyOf": choices}:
             return ", or ".join(values(choice, quote) for choice in choices)
         case {"type": "array", "prefixItems": [first, *rest]}:

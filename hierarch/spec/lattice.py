@@ -2,7 +2,7 @@
 
 Widths are those at which every mixer of the stage works, in multiples of 8 channels where the
 spec's own are, as in RegNet (Radosavovic et al. 2020, arXiv:2003.13678, section 3.3). Depths are
-whole cycles of mixers where they were. The MLP's ratio moves in 32nds of itself, in all stages
+whole cycles of blocks where they were. The MLP's ratio moves in 32nds of itself, in all stages
 alike.
 """
 
@@ -15,10 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from hierarch.spec.backbone import MAX_BLOCKS, BackboneSpec, StagePlan
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.base import MAX_DEPTH
 from hierarch.spec.budget import Budget
+from hierarch.spec.checks import MAX_BLOCKS
 from hierarch.spec.load import override
 from hierarch.spec.parts import MixerSpec
+from hierarch.spec.plan import StagePlan
 
 Freedom = Literal["widths", "depths", "ratio"]
 """What may move."""
@@ -27,7 +30,7 @@ MULTIPLES = (8, 4, 2, 1)
 REACH = 8
 """The largest factor by which anything moves."""
 RATIO_STEPS = 32
-MAX_DIM, MAX_DEPTH, MAX_RATIO = 16_384, 256, 64
+MAX_DIM, MAX_RATIO = 16_384, 64
 """The bounds of the spec's fields."""
 
 Point = tuple[float, ...]
@@ -81,8 +84,9 @@ class Lattice:
         """What the spec costs at a point: a sum whose terms are worked out once."""
         if point not in self.costs:
             dims, depths, factor = self._moved(point)
-            total = self._part(("stem", dims[0]))
-            for index, (in_dim, dim) in enumerate(zip([dims[0], *dims], dims, strict=False)):
+            first = self.spec.stem_dim or dims[0]
+            total = self._part(("stem", first))
+            for index, (in_dim, dim) in enumerate(zip([first, *dims], dims, strict=False)):
                 own = factor if index in self.stages else 1
                 total += self._part((index, in_dim, dim, depths[index], own))
             self.costs[point] = total + self._part(("head", dims[-1]))
@@ -130,14 +134,9 @@ class Lattice:
         return self._parts[key]
 
     def _stage(self, index: int, in_dim: int, dim: int, depth: int, factor: float) -> StagePlan:
-        cycle = mixers(self.spec, index)
-        return replace(
-            self.plan[index],
-            in_dim=in_dim,
-            dim=dim,
-            mixers=tuple(cycle[i % len(cycle)] for i in range(depth)),
-            hidden_dim=int(dim * (ratio(self.spec, index) * factor)),
-        )
+        hidden = int(dim * (ratio(self.spec, index) * factor))
+        cycle = tuple(replace(b, dim=dim, hidden_dim=hidden) for b in self.plan[index].cycle)
+        return replace(self.plan[index], in_dim=in_dim, dim=dim, depth=depth, cycle=cycle)
 
 
 def lattices(
@@ -174,7 +173,7 @@ def _axes(
     room = (MAX_BLOCKS - sum(stage.depth for stage in spec.stages)) // len(moved)
     axes: dict[Freedom, list[Axis]] = {
         "widths": [Axis("widths", s.index, s.dim, widths[s.index]) for s in moved],
-        "depths": [Axis("depths", s.index, s.depth, _depths(spec, s, room)) for s in moved],
+        "depths": [Axis("depths", s.index, s.depth, _depths(s, room)) for s in moved],
         "ratio": [Axis("ratio", None, 1, _factors(spec, narrowest))],
     }
     return tuple(axis for kind in move for axis in axes[kind])
@@ -185,7 +184,7 @@ def _widths(spec: BackboneSpec, stage: StagePlan, multiple: int) -> tuple[int, .
     hidden = (ratio(spec, stage.index), (spec.head and spec.head.hidden_ratio) or 1)
     low = max(stage.dim / REACH, *(1 / share for share in hidden))
     high = min(stage.dim * REACH, MAX_DIM)
-    own = mixers(spec, stage.index)  # also those that a larger depth brings in
+    own = [block.mixer for block in stage.cycle]  # also those that a larger depth brings in
     steps = range(math.ceil(low / multiple), high // multiple + 1)
     fitting = [m * multiple for m in steps if all(_works(mixer, m * multiple) for mixer in own)]
     return tuple(sorted({stage.dim, *fitting}))
@@ -199,8 +198,8 @@ def _works(mixer: MixerSpec, dim: int) -> bool:
     return True
 
 
-def _depths(spec: BackboneSpec, stage: StagePlan, room: int) -> tuple[int, ...]:
-    cycle = len(mixers(spec, stage.index))
+def _depths(stage: StagePlan, room: int) -> tuple[int, ...]:
+    cycle = len(stage.cycle)
     step = cycle if stage.depth % cycle == 0 else 1
     low = max(1, math.ceil(stage.depth / REACH / step))
     high = min(stage.depth * REACH, stage.depth + room, MAX_DEPTH)

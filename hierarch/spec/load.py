@@ -33,8 +33,23 @@ def load(source: Source) -> BackboneSpec:
     return validate(read(source))
 
 
+def of_images(spec: BackboneSpec) -> BackboneSpec:
+    """The same spec. Raises `SpecError` if it is a network of videos, volumes or signals.
+
+    >>> of_images(load("swin_tiny")).name
+    'swin_tiny'
+    """
+    if spec.axes != 2:
+        raise SpecError(f"{spec.name} has {spec.axes} axes, and this is for networks of images")
+    return spec
+
+
 def loads(text: str, *, source: str = "<text>") -> BackboneSpec:
-    """Read a spec from YAML text. `source` is its name in errors. Raises `SpecError`."""
+    """Read a spec from YAML text. `source` is its name in errors. Raises `SpecError`.
+
+    >>> loads("{mixer: pooling, stages: [{dim: 64, depth: 2}]}").stages[0].depth
+    2
+    """
     return validate(parse(text, source=source))
 
 
@@ -55,9 +70,15 @@ def find(source: str | os.PathLike[str]) -> Path:
     return documents.find(source, SPEC)
 
 
-def presets() -> list[str]:
-    """The names of the specs that come with the library, sorted."""
-    return documents.presets(SPEC)
+def presets(*, axes: int | None = None) -> list[str]:
+    """The names of the specs that come with the library, sorted; or of those whose images have so
+    many axes.
+
+    >>> "swin_tiny" in presets(), "swin_tiny" in presets(axes=3)
+    (True, False)
+    """
+    names = documents.presets(SPEC)
+    return names if axes is None else [name for name in names if load(name).axes == axes]
 
 
 def validate(document: Document) -> BackboneSpec:
@@ -109,12 +130,11 @@ def to_yaml(data: Any) -> str:
 
 
 def flow(data: Mapping[str, Any]) -> CommentedMap:
-    """Data in the presets' layout: one line per field, and per entry of a list."""
+    """Data in the presets' layout: one line per field, and per mapping in a list."""
     lines = CommentedMap()
     for key, value in data.items():
-        lines[key] = (
-            CommentedSeq(map(in_line, value)) if isinstance(value, list) else in_line(value)
-        )
+        in_lines = isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
+        lines[key] = CommentedSeq(map(in_line, value)) if in_lines else in_line(value)
     return lines
 
 

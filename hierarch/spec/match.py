@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from hierarch.errors import SpecError
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.budget import Budget, BudgetName
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.lattice import REACH, Freedom, Lattice, Point, lattices, ratio
 
 TOLERANCE = 0.01
@@ -29,7 +29,12 @@ FIRST = 400
 
 @dataclass(frozen=True)
 class Move:
-    """One number of the spec that is another one now."""
+    """One number of the spec that is another one now.
+
+    >>> from hierarch.swapping import explain
+    >>> print(explain("swin_tiny", "pooling", match="macs").match.moves[0])
+    96 → 120 in stage 0
+    """
 
     stage: int
     field: Literal["dim", "depth", "mlp_ratio"]
@@ -42,11 +47,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Match:
-    """A spec on a budget, how close it comes, and what was moved for it."""
+    """A spec on a budget, how close it comes, and what was moved for it.
+
+    >>> from hierarch.swapping import explain
+    >>> found = explain("swin_tiny", "pooling", match="macs").match
+    >>> abs(found.off) < 0.01
+    True
+    """
 
     spec: BackboneSpec
     budget: BudgetName
-    size: Pair | None
+    size: Sides | None
     """The image's, in pixels, where the cost depends on it."""
     target: float
     """MACs or seconds for an image, or parameters."""
@@ -65,7 +76,7 @@ class Match:
     @property
     def notes(self) -> tuple[str, ...]:
         """How close it is, what was moved, and why it is no closer, each in one line."""
-        where = f" at {self.size[0]}x{self.size[1]}" if self.size else ""
+        where = f" at {'x'.join(map(str, self.size))}" if self.size else ""
         shown = _in_ms if self.budget == "latency" else "{:,}".format
         unit = {"macs": "MACs", "params": "parameters", "latency": "ms an image"}[self.budget]
         budget = f"budget: {shown(self.target)} {unit}{where}"

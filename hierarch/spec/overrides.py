@@ -18,6 +18,9 @@ def parse_assignment(text: str) -> Assignment:
     """`stages.2.depth=18` -> (["stages", "2", "depth"], 18). The value is YAML.
 
     Raises `SpecError` if the text has another form.
+
+    >>> parse_assignment("stages.2.depth=18")
+    (['stages', '2', 'depth'], 18)
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")

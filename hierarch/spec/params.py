@@ -5,7 +5,8 @@ Knows no torch. What the built network has must equal it to the unit.
 
 from __future__ import annotations
 
-from hierarch.spec.backbone import BackboneSpec, StagePlan
+from hierarch.spec.backbone import BackboneSpec
+from hierarch.spec.plan import StagePlan
 
 
 def params(spec: BackboneSpec) -> int:
@@ -21,9 +22,10 @@ def params(spec: BackboneSpec) -> int:
 
 
 def stem_params(spec: BackboneSpec, *, dim: int) -> int:
-    """The parameters of the stem and of the position embedding, `dim` wide."""
+    """The parameters of the stem, the position embedding and the extra tokens, `dim` wide."""
     position = spec.position_embedding.params(dim=dim) if spec.position_embedding else 0
-    return spec.stem.params(dim=dim) + position
+    extra = spec.extra_tokens.params(dim=dim) if spec.extra_tokens else 0
+    return spec.stem.params(dim=dim) + position + extra
 
 
 def stage_params(stage: StagePlan) -> int:
@@ -32,12 +34,15 @@ def stage_params(stage: StagePlan) -> int:
     total = stage.output_norm.params(dim=dim) if stage.output_norm else 0
     if stage.downsample:
         total += stage.downsample.params(in_dim=stage.in_dim, dim=dim)
-    for mixer in dict.fromkeys(stage.mixers):
-        block = mixer.params(dim=dim) + stage.block.params(stage, mixer)
-        total += stage.mixers.count(mixer) * block
+    if stage.position:
+        total += stage.position.params(dim=dim)
+    for block, count in stage.counts():
+        total += count * (block.mixer.params(dim=dim) + block.spec.params(block))
     return total
 
 
 def head_params(spec: BackboneSpec, last: StagePlan) -> int:
     """The parameters of the head, after the last stage; 0 without a head."""
-    return spec.head.params(dim=last.dim, norm=last.norm) if spec.head else 0
+    if spec.head is None:
+        return 0
+    return spec.head.params(dim=last.dim, norm=last.norm, classifiers=spec.classifiers)

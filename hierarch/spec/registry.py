@@ -12,14 +12,14 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hierarch.errors import SpecError
-from hierarch.spec.base import fault, nearest, shown
+from hierarch.spec.base import fault, nearest, plain, shown
 from hierarch.spec.parts import Part
 from hierarch.spec.plugins import load_plugins
 
@@ -32,6 +32,22 @@ def register(cls: type[AnyPart]) -> type[AnyPart]:
     """Class decorator: registers a part's spec under its `type`.
 
     Raises `TypeError` for a class without a `type`, and for a registered name.
+
+    >>> from typing import ClassVar, Literal
+    >>> from torch import nn
+    >>> from hierarch import MixerSpec, load
+    >>> @register
+    ... class NothingSpec(MixerSpec):
+    ...     formula: ClassVar[str] = "0"
+    ...     type: Literal["nothing"] = "nothing"
+    ...
+    ...     def macs(self, *, dim, grid):
+    ...         return 0
+    ...
+    ...     def build(self, dim):
+    ...         return nn.Identity()
+    >>> load({"mixer": "nothing", "stages": [{"dim": 8, "depth": 1}]}).plan()[0].mixers[0].type
+    'nothing'
     """
     name = cls.model_fields["type"].default
     if not isinstance(name, str):
@@ -98,7 +114,7 @@ class PartOf:
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def resolve(self, value: object) -> Part:
+    def resolve(self, value: object) -> Any:
         if isinstance(value, Part) and value.kind == self.kind:
             return value
         if isinstance(value, str):
@@ -119,7 +135,7 @@ class PartOf:
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self.resolve,
-            serialization=core_schema.plain_serializer_function_ser_schema(Part.to_data),
+            serialization=core_schema.plain_serializer_function_ser_schema(plain),
         )
 
     def __get_pydantic_json_schema__(
@@ -129,6 +145,44 @@ class PartOf:
         return {PLACEHOLDER: self.kind}
 
 
+MAX_CYCLE = 64
+"""Entries of a cycle of parts."""
+
+
+class CycleOf(PartOf):
+    """Annotation of a field whose value is a registered part of one kind, or a list of several,
+    which the blocks of a stage take in turn. A list of one is that part.
+
+    >>> from hierarch import load
+    >>> stages = [{"dim": 8, "depth": 3}]
+    >>> spec = load({"mixer": "pooling", "norm": ["affine", "none"], "stages": stages})
+    >>> [block.norm.type for block in spec.plan()[0].blocks]
+    ['affine', 'none', 'affine']
+    """
+
+    def resolve(self, value: object) -> Any:
+        if not isinstance(value, list | tuple):
+            return super().resolve(value)
+        part = Annotated[Part, PartOf(self.kind)]
+        several = Annotated[tuple[part, ...], Field(min_length=1, max_length=MAX_CYCLE)]
+        parts = TypeAdapter(several).validate_python(value)
+        return parts if len(parts) > 1 else parts[0]
+
+    def __get_pydantic_json_schema__(
+        self, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        one = {PLACEHOLDER: self.kind}
+        several = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_CYCLE}
+        return {"anyOf": [one, several]}
+
+
+def entries(value: AnyPart | tuple[AnyPart, ...]) -> tuple[AnyPart, ...]:
+    """The entries of a cycle; one for a part alone."""
+    return value if isinstance(value, tuple) else (value,)
+
+
 def default(kind: str, name: str) -> Any:
     """The default of a field whose value is a part: that part with its own defaults."""
-    return Field(default_factory=lambda: PartOf(kind).resolve(name))
+    return Field(
+        default_factory=lambda: PartOf(kind).resolve(name), json_schema_extra={"default": name}
+    )

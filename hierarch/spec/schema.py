@@ -13,7 +13,11 @@ from hierarch.spec.registry import PLACEHOLDER, get, names
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part."""
+    """The JSON Schema (draft 2020-12) of a backbone's YAML, with every registered part.
+
+    >>> sorted(schema()["required"])
+    ['stages']
+    """
     root = BackboneSpec.model_json_schema(schema_generator=_Generator)
     definitions = root.pop("$defs")
     for kind in KINDS:
@@ -36,7 +40,7 @@ def _document(word: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"hierarch {word}",
-        **_without_titles(schema),
+        **_cleaned(schema),
     }
 
 
@@ -52,16 +56,19 @@ class _Generator(GenerateJsonSchema):
         return generated
 
 
-def _without_titles(node: Any) -> Any:
-    """The schema with a reference in each field whose value is a part, and without titles."""
+def _cleaned(node: Any, key: str = "") -> Any:
+    """The schema with a reference in each field whose value is a part, without titles, and without
+    the examples of descriptions."""
+    if key == "description" and isinstance(node, str):
+        return node.partition("\n\n>>>")[0]
     if isinstance(node, list):
-        return [_without_titles(item) for item in node]
+        return [_cleaned(item) for item in node]
     if not isinstance(node, dict):
         return node
     kind = node.get(PLACEHOLDER)
     reference = {"$ref": f"#/$defs/{kind}"} if kind else {}
     return reference | {
-        key: _without_titles(value)
+        key: _cleaned(value, key)
         for key, value in node.items()
         # pydantic's titles repeat the fields' names
         if key != PLACEHOLDER and not (key == "title" and isinstance(value, str))

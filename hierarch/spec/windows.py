@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import ConfigDict, Field, Strict, model_validator
 
 from hierarch.spec.base import Side, fault
-from hierarch.spec.grid import Pair, SmallMap, fit, pair
+from hierarch.spec.grid import AXES, Sides, SmallMap, fit, per_axis
 from hierarch.spec.parts import MixerSpec, linear_params
 
 
@@ -18,14 +18,18 @@ def attention_params(dim: int, *, qkv_bias: bool, proj_bias: bool = True) -> int
     return linear_params(dim, 3 * dim, bias=qkv_bias) + linear_params(dim, dim, bias=proj_bias)
 
 
-def bias_table_params(window: Pair, *, heads: int) -> int:
+def bias_table_params(window: Sides, *, heads: int) -> int:
     """Parameters of a relative position bias: one per head and offset, (2h-1)(2w-1)."""
-    h, w = window
-    return (2 * h - 1) * (2 * w - 1) * heads
+    return math.prod(2 * side - 1 for side in window) * heads
 
 
 class HeadedSpec(MixerSpec):
-    """A mixer with heads: groups of channels, each of which mixes tokens with its own weights."""
+    """A mixer with heads: groups of channels, each of which mixes tokens with its own weights.
+
+    >>> from hierarch import load
+    >>> load("vit_tiny_patch16").plan()[0].mixers[0].heads(192)
+    3
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["head_dim"]}, {"required": ["num_heads"]}]}
@@ -63,31 +67,52 @@ class HeadedSpec(MixerSpec):
 
 
 class WindowedSpec(HeadedSpec):
-    """A mixer in windows, shifted or not."""
+    """A mixer in windows, shifted or not.
 
-    window_size: Annotated[int | Pair, Side(1, 64)] = 7
-    """Tokens along a side of a window, or [height, width]."""
-    shift_size: Annotated[int | Pair, Side(0, 63)] = 0
-    """Tokens by which the windows are shifted, or [height, width]; as published, half the window,
-    rounded down, in every second block."""
+    >>> from hierarch import load
+    >>> mixer = load("swin_tiny").plan()[0].mixers[1]
+    >>> mixer.fit((56, 56)), mixer.fit((5, 9))
+    (((7, 7), (3, 3)), ((7, 7), (0, 3)))
+    """
+
+    window_size: Annotated[int | Sides, Side(1, 64, axes=AXES)] = 7
+    """Tokens along a side of a window, or a list of one per axis: [height, width]."""
+    shift_size: Annotated[int | Sides, Side(0, 63, axes=AXES)] = 0
+    """Tokens by which the windows are shifted, or a list of one per axis; as published, half the
+    window, rounded down, in every second block."""
     small_map: SmallMap = "pad"
     """The rule for a map that is smaller than the window. pad, as in torchvision: it is padded, and
     an axis that one window covers is not shifted. pad_shift, as in mmdetection: it is padded, and
     shifted. clamp, as in timm: the window shrinks to the map on that axis, without a shift.
-    clamp_both, as in Microsoft's code: the window shrinks to the shorter side on both axes, without
-    a shift."""
+    clamp_first, as in torchvision's swin3d: as clamp, but the bias is that of the first tokens of a
+    whole window. clamp_both, as in Microsoft's code: the window shrinks to the shorter side on both
+    axes, without a shift."""
 
     @model_validator(mode="after")
     def _shift_is_smaller_than_window(self) -> Self:
-        for shift, window in zip(pair(self.shift_size), pair(self.window_size), strict=True):
-            if shift >= window:
-                message = f"should be smaller than window_size={window}"
-                raise fault(type(self).__name__, (("shift_size",), message, shift))
+        window, shift = self.window, self.shift
+        if len(shift) != len(window):
+            message = f"should have as many axes as window_size, {len(window)}"
+            raise fault(type(self).__name__, (("shift_size",), message, list(shift)))
+        for by, side in zip(shift, window, strict=True):
+            if by >= side:
+                message = f"should be smaller than window_size={side}"
+                raise fault(type(self).__name__, (("shift_size",), message, by))
         return self
 
-    def fit(self, grid: Pair) -> tuple[Pair, Pair]:
-        """The window and the shift on this grid."""
-        return fit(grid, pair(self.window_size), pair(self.shift_size), self.small_map)
+    @property
+    def window(self) -> Sides:
+        """Tokens along each axis of a window."""
+        return per_axis(self.window_size)
 
-    def tile(self) -> Pair:
-        return pair(self.window_size)
+    @property
+    def shift(self) -> Sides:
+        """Tokens by which the windows are shifted along each axis."""
+        return per_axis(self.shift_size) if self.shift_size else (0,) * len(self.window)
+
+    def fit(self, grid: Sides) -> tuple[Sides, Sides]:
+        """The window and the shift on this grid."""
+        return fit(grid, self.window, self.shift, self.small_map)
+
+    def tile(self) -> Sides:
+        return self.window

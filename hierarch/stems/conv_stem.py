@@ -13,7 +13,7 @@ from hierarch.nn.convolution import strided_conv
 from hierarch.nn.layers import build_norm
 from hierarch.spec.base import Flag
 from hierarch.spec.convolution import Length, Padding, strided
-from hierarch.spec.grid import Pair, tokens
+from hierarch.spec.grid import Sides, tokens
 from hierarch.spec.parts import NormSpec, StemSpec, linear_params
 from hierarch.spec.registry import PartOf, register
 
@@ -43,20 +43,20 @@ class ConvStemSpec(StemSpec):
     norm: Annotated[NormSpec, PartOf("norm")] | None = None
     """Applied to each token after the convolution; null for none."""
 
-    def stride(self) -> Pair:
+    def stride(self) -> Sides:
         return self.stride_size, self.stride_size
 
-    def grid(self, size: Pair) -> Pair:
+    def grid(self, size: Sides) -> Sides:
         return strided(
             size, kernel_size=self.kernel_size, stride=self.stride_size, padding=self.padding
         )
 
-    def macs(self, *, dim: int, size: Pair) -> int:
+    def macs(self, *, dim: int, size: Sides) -> int:
         grid = self.grid(size)
         norm = self.norm.macs(dim=dim, grid=grid) if self.norm else 0
         return tokens(grid) * self.kernel_size**2 * self.in_chans * dim + norm
 
-    def padding_macs(self, *, dim: int, size: Pair) -> int:
+    def padding_macs(self, *, dim: int, size: Sides) -> int:
         return 0
 
     def params(self, *, dim: int) -> int:

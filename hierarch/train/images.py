@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +13,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from hierarch.errors import DataError
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.train.order import Item, seed_of
+from hierarch.train.reading import UNREADABLE, with_channels
 from hierarch.train.recipe import Recipe
 from hierarch.train.sources import Source
 
 Transform = Callable[[Any], Tensor]
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
-"""What PIL and numpy raise for a damaged image."""
 
 
 @dataclass(frozen=True)
@@ -111,29 +108,7 @@ def collate_readable(samples: Sequence[Any]) -> Batch:
     return Batch(images, torch.tensor([sample[1] for sample in good], dtype=torch.long), broken)
 
 
-def with_channels(image: Any, in_chans: int, *, where: str) -> Any:
-    """An image of PIL in gray or in color, or a tensor (C, H, W) of another number of channels."""
-    from PIL import Image
-
-    if not isinstance(image, Image.Image):
-        channels = image.shape[2]
-        if channels not in (1, 3):
-            if channels != in_chans:
-                raise DataError(
-                    f"{where} has {channels} channels, and the network takes {in_chans}: set "
-                    f"spec.stem.in_chans={channels}"
-                )
-            return torch.from_numpy(image.copy()).permute(2, 0, 1)
-        image = Image.fromarray(image[..., 0] if channels == 1 else image)
-    if in_chans not in (1, 3):
-        raise DataError(
-            f"{where} has {len(image.getbands())} channels, and the network takes {in_chans}: set "
-            "spec.stem.in_chans to 1 or 3"
-        )
-    return image.convert("L" if in_chans == 1 else "RGB")
-
-
-def evaluation(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
+def evaluation(recipe: Recipe, size: Sides, in_chans: int) -> Transform:
     """Resize the shorter side, crop the center, norm."""
     scale = recipe.evaluate.crop_ratio
     if size[0] == size[1]:
@@ -143,7 +118,7 @@ def evaluation(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
     return _in_turn(resized, _center(size), _normed(recipe, in_chans))
 
 
-def training(recipe: Recipe, size: Pair, in_chans: int) -> Transform:
+def training(recipe: Recipe, size: Sides, in_chans: int) -> Transform:
     """The recipe's `augment`, in the order in which it stands there."""
     augment = recipe.augment
     steps: list[Step] = []
@@ -188,13 +163,13 @@ def _in_turn(*steps: Step) -> Transform:
     return transform
 
 
-def _sides(image: Any) -> Pair:
+def _sides(image: Any) -> Sides:
     if isinstance(image, Tensor):
         return image.shape[-2], image.shape[-1]
     return image.height, image.width
 
 
-def _resized(size: Pair, recipe: Recipe) -> Step:
+def _resized(size: Sides, recipe: Recipe) -> Step:
     resize = v2.Resize(list(size), interpolation=_interpolation(recipe))
     return lambda image: image if _sides(image) == size else resize(image)
 
@@ -204,7 +179,7 @@ def _shorter_side(length: int, recipe: Recipe) -> Step:
     return lambda image: image if min(_sides(image)) == length else resize(image)
 
 
-def _center(size: Pair) -> Step:
+def _center(size: Sides) -> Step:
     crop = v2.CenterCrop(size)
     return lambda image: image if _sides(image) == size else crop(image)
 

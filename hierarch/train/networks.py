@@ -13,7 +13,7 @@ from hierarch.needs import require
 from hierarch.report.training import EvaluationReport, Predictions
 from hierarch.spec import load as specs
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.train import recipe as recipes
 from hierarch.train.recipe import Recipe, image_size
 from hierarch.train.settings import Machine
@@ -36,7 +36,7 @@ class Trained:
     recipe: Recipe
     classes: tuple[str, ...]
     """Names of the classes; empty where nobody knows them."""
-    size: Pair
+    size: Sides
     data: str | None = None
 
 
@@ -95,7 +95,7 @@ def evaluate(
     *,
     weights: str | Path | None = None,
     recipe: recipes.Source | None = None,
-    sizes: Sequence[Pair] | None = None,
+    sizes: Sequence[Sides] | None = None,
     split: str = "val",
     batch_size: int = 64,
     machine: Machine = Machine(devices="1"),  # noqa: B008  # frozen
@@ -106,6 +106,20 @@ def evaluate(
     `source` is a run's folder, or a spec with `weights`; `data` is by default what the run was
     trained on, of which the held-out images are taken. `sizes` are image sizes, by default the
     one of training. Raises `DataError` where the data has other classes than the network.
+
+    >>> spec = {
+    ...     "name": "digits",
+    ...     "input_size": 8,
+    ...     "stem": {"type": "patch_embed", "patch_size": 2, "in_chans": 1},
+    ...     "mixer": "pooling",
+    ...     "stages": [{"dim": 8, "depth": 1}],
+    ... }
+    >>> recipe = {"epochs": 1, "batch_size": 128, "mean": [0.3], "std": [0.35]}
+    >>> cpu = Machine(accelerator="cpu", devices="1")
+    >>> from hierarch.train.running import train
+    >>> _ = train(spec, "digits", recipe=recipe, run="runs/evaluated", machine=cpu)
+    >>> evaluate("runs/evaluated", machine=cpu).sizes[0].images
+    360
     """
     require("lightning", "torchvision")
     from hierarch.train.images import Images, evaluation
@@ -173,11 +187,29 @@ def predict(
     """The likeliest classes of image files, with their probabilities.
 
     A folder stands for the images in it. Raises `DataError` for what cannot be read.
+
+    >>> spec = {
+    ...     "name": "digits",
+    ...     "input_size": 8,
+    ...     "stem": {"type": "patch_embed", "patch_size": 2, "in_chans": 1},
+    ...     "mixer": "pooling",
+    ...     "stages": [{"dim": 8, "depth": 1}],
+    ... }
+    >>> recipe = {"epochs": 1, "batch_size": 128, "mean": [0.3], "std": [0.35]}
+    >>> cpu = Machine(accelerator="cpu", devices="1")
+    >>> from hierarch.train.running import train
+    >>> _ = train(spec, "digits", recipe=recipe, run="runs/predicted", machine=cpu)
+    >>> from PIL import Image
+    >>> Image.new("L", (8, 8), 100).save("digit.png")
+    >>> [(name, classes)] = predict("runs/predicted", ["digit.png"], top=3, machine=cpu).images
+    >>> name, len(classes)
+    ('digit.png', 3)
     """
     require("lightning", "torchvision")
     import torch
 
     from hierarch.train.images import evaluation
+    from hierarch.train.reading import read_image
 
     network = open_network(source, weights=weights, recipe=recipe)
     fabric = machine.fabric(network.recipe.precision, ".", trains=False)
@@ -201,22 +233,6 @@ def predict(
             pairs = tuple((names[i], share) for i, share in zip(which, likely, strict=True))
             found.append((str(file), pairs))
     return Predictions(tuple(found))
-
-
-def read_image(path: Path, in_chans: int) -> Any:
-    """The image of a file, in gray or in color. Raises `DataError`."""
-    from PIL import Image
-
-    from hierarch.train.images import UNREADABLE, with_channels
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-        return with_channels(image, in_chans, where=str(path))
-    except DataError:
-        raise
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 def image_files(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:

@@ -20,6 +20,12 @@ def optimizer(model: Backbone, recipe: OptimizerRecipe) -> Optimizer:
     """The recipe's optimizer, with a group for each depth, with and without weight decay.
 
     Raises `TrainError` where torch has no Muon.
+
+    >>> from hierarch import build
+    >>> model = build({"mixer": "pooling", "stages": [{"dim": 8, "depth": 2}]})
+    >>> groups = optimizer(model, OptimizerRecipe(layer_decay=0.5)).param_groups
+    >>> sorted({group["lr"] for group in groups})
+    [0.000125, 0.00025, 0.0005]
     """
     groups: dict[tuple[bool, int, bool], list[Tensor]] = {}
     kept = model.no_weight_decay()
@@ -63,7 +69,11 @@ def depth_of(model: Backbone, name: str) -> int:
     found = BLOCK.match(name)
     depths = [stage.depth for stage in model.spec.plan()]
     if found is None:
-        return 0 if name.startswith(("stem.", "position_embedding.")) else sum(depths) + 1
+        return (
+            0
+            if name.startswith(("stem.", "position_embedding.", "extra_tokens."))
+            else sum(depths) + 1
+        )
     stage, block = int(found[1]), found[2]
     if block is not None:
         within = int(block)

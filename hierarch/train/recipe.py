@@ -16,7 +16,8 @@ from hierarch.errors import SpecError
 from hierarch.spec import documents
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.base import Flag, Name, Rate, Side, Spec, fault
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Sides, per_axis
+from hierarch.spec.load import of_images
 from hierarch.spec.overrides import Assignment, assign
 from hierarch.spec.reader import Document, Kind
 from hierarch.spec.schema import document_schema
@@ -35,6 +36,9 @@ class OptimizerRecipe(Spec):
     Muon takes the matrices inside blocks, each step of which is made orthogonal, and AdamW all
     else. One learning rate and weight decay serve both: Muon's steps are scaled by 0.2
     sqrt(max(rows, columns)), to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982).
+
+    >>> OptimizerRecipe(lr=0.01).weight_decay
+    0.05
     """
 
     type: Literal["adamw", "muon"] = "adamw"
@@ -63,7 +67,11 @@ class OptimizerRecipe(Spec):
 
 
 class ScheduleRecipe(Spec):
-    """Linear warm-up, then half a period of a cosine, set at every step."""
+    """Linear warm-up, then half a period of a cosine, set at every step.
+
+    >>> ScheduleRecipe(warmup_epochs=5).min_lr
+    0.0
+    """
 
     warmup_epochs: Size = 0
     """Length of the warm-up, in epochs or parts of them."""
@@ -74,7 +82,11 @@ class ScheduleRecipe(Spec):
 
 
 class AugmentRecipe(Spec):
-    """What is done to each training image, in this order (torchvision.transforms.v2)."""
+    """What is done to each training image, in this order (torchvision.transforms.v2).
+
+    >>> AugmentRecipe(crop="padded").crop_padding
+    4
+    """
 
     crop: Literal["random_resized", "padded", "center"] = "random_resized"
     """A random part of the image, resized; a random place after padding; or as in evaluation."""
@@ -103,7 +115,11 @@ class AugmentRecipe(Spec):
 
 
 class MixRecipe(Spec):
-    """Pairs of images of a batch mixed with their labels, with one ratio for each batch."""
+    """Pairs of images of a batch mixed with their labels, with one ratio for each batch.
+
+    >>> MixRecipe(mixup=0.8, cutmix=1.0).cutmix
+    1.0
+    """
 
     mixup: Size = 0.0
     """Alpha of mixup (Zhang et al. 2018, arXiv:1710.09412): images are added; 0 for none."""
@@ -115,7 +131,11 @@ class MixRecipe(Spec):
 
 
 class EvaluateRecipe(Spec):
-    """How an image is made ready where nothing is random."""
+    """How an image is made ready where nothing is random.
+
+    >>> EvaluateRecipe().crop_ratio
+    0.875
+    """
 
     crop_ratio: Annotated[float, Strict(), Field(gt=0, le=1)] = 0.875
     """The image's size over the length that its shorter side is resized to before the crop."""
@@ -124,7 +144,11 @@ class EvaluateRecipe(Spec):
 
 
 class Recipe(Spec):
-    """How a network is trained."""
+    """How a network is trained.
+
+    >>> Recipe(epochs=10).optimizer.type
+    'adamw'
+    """
 
     name: Name = "recipe"
     """What the run folder is called after."""
@@ -136,7 +160,7 @@ class Recipe(Spec):
     """Images of one optimizer step: of all processes, and of all accumulated parts, together."""
     accumulate: Count = 1
     """Parts that a step's images are taken in, one after the other, to save memory."""
-    image_size: Annotated[int | Pair, Side(8, 4096)] | None = None
+    image_size: Annotated[int | Sides, Side(8, 4096)] | None = None
     """Side of the images, or [height, width]; by default the spec's `input_size`."""
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     """How images are resized."""
@@ -217,9 +241,10 @@ def load_recipe(source: Source, *, assignments: Iterable[Assignment] = ()) -> Re
     return documents.validate(document, Recipe, RECIPE)
 
 
-def image_size(spec: BackboneSpec, recipe: Recipe) -> Pair:
-    """The recipe's image size in pixels, or the spec's."""
-    return pair(recipe.image_size or spec.input_size)
+def image_size(spec: BackboneSpec, recipe: Recipe) -> Sides:
+    """The recipe's image size in pixels, or the spec's. Raises `SpecError` for a network of videos
+    or signals."""
+    return per_axis(recipe.image_size or of_images(spec).input_size)
 
 
 def recipes() -> list[str]:

@@ -49,6 +49,19 @@ def train(
     cannot be read. `note` is told what a person should know.
 
     Raises `TrainError`, `DataError`, `SpecError` or `WeightsError`.
+
+    >>> spec = {
+    ...     "name": "digits",
+    ...     "input_size": 8,
+    ...     "stem": {"type": "patch_embed", "patch_size": 2, "in_chans": 1},
+    ...     "mixer": "pooling",
+    ...     "stages": [{"dim": 8, "depth": 1}],
+    ... }
+    >>> recipe = {"epochs": 1, "batch_size": 128, "mean": [0.3], "std": [0.35]}
+    >>> cpu = Machine(accelerator="cpu", devices="1")
+    >>> report = train(spec, "digits", recipe=recipe, run="runs/first", machine=cpu)
+    >>> report.steps, report.epochs
+    (11, 1)
     """
     require("lightning", "torchvision")
     from hierarch.train.folder import RunFolder

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from hierarch.errors import DataError
 from hierarch.needs import require
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.train.recipe import Recipe
 from hierarch.train.sources import open_data
 
 
 def sample(
-    name: str, recipe: Recipe, *, size: Pair, in_chans: int, count: int
+    name: str, recipe: Recipe, *, size: Sides, in_chans: int, count: int
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Images (N, C, H, W), at most `count`; their labels (N), where they have some; and the names
     of the classes.
@@ -28,7 +28,8 @@ def sample(
     from torchvision.datasets.folder import is_image_file
 
     from hierarch.train.images import Broken, Images, evaluation
-    from hierarch.train.networks import image_files, read_image
+    from hierarch.train.networks import image_files
+    from hierarch.train.reading import read_image
 
     transform = evaluation(recipe, size, in_chans)
     path = Path(name)

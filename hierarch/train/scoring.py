@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from hierarch.errors import DataError
 from hierarch.report.training import SizeAccuracy
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.train.images import Images, collate_readable
 from hierarch.train.order import Share
 
@@ -23,7 +23,7 @@ def score(
     network: nn.Module,
     images: Images,
     *,
-    size: Pair,
+    size: Sides,
     classes: int,
     batch_size: int,
     fabric: Any,

@@ -27,6 +27,9 @@ class Machine:
 
     `strategy` "ddp" trains in several processes that share each batch; "auto" does where `devices`
     are several. With "fsdp2" they share the weights too, of which each holds a part.
+
+    >>> Machine(accelerator="cpu", devices="1").strategy
+    'auto'
     """
 
     accelerator: str = "auto"

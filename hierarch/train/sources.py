@@ -19,7 +19,12 @@ HELD_OUT = ("val", "valid", "validation", "test")
 
 
 class Source(Protocol):
-    """Labelled images by number."""
+    """Labelled images by number.
+
+    >>> digits = open_data("digits").held_out
+    >>> len(digits), digits.classes[:3], digits.where(0)
+    (360, ('0', '1', '2'), 'image 0 of digits (test)')
+    """
 
     classes: tuple[str, ...]
 
@@ -34,7 +39,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """A set of images to train on, and one that is held out to evaluate on, where there is one."""
+    """A set of images to train on, and one that is held out to evaluate on, where there is one.
+
+    >>> data = open_data("digits")
+    >>> data.split("val") is data.held_out
+    True
+    """
 
     name: str
     train: Source
@@ -57,6 +67,10 @@ def open_data(name: str, *, root: Path | None = None, download: bool = False) ->
 
     `root` is where datasets of torchvision are kept (by default `data`). They are downloaded only
     if `download` says so. Raises `DataError`.
+
+    >>> data = open_data("digits")
+    >>> len(data.train), len(data.held_out)
+    (1437, 360)
     """
     path = Path(name)
     if name == DIGITS and not path.exists():

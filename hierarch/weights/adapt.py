@@ -12,7 +12,7 @@ from torch import Tensor
 from hierarch.errors import WeightsError
 from hierarch.report.weights import Resampled
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.windows import WindowedSpec
 
 TABLE = ".mixer.relative_position_bias_table"
@@ -38,8 +38,11 @@ def adapt(
             tensor, how = _position(tensor, like)
         case (_, heads) if name.endswith(TABLE) and heads == like.shape[1]:
             tensor, how = _table(name, tensor, _window(name, spec))
-        case (dim, _, _, _) if name == STEM and dim == like.shape[0]:
-            tensor, how = _channels(tensor, like.shape[1])
+        case (dim, _, *sides) if name == STEM and dim == like.shape[0] and sides:
+            if len(given) == 4 and like.ndim == 5:
+                tensor, how = _inflated(tensor, like.shape[2])
+            else:
+                tensor, how = _channels(tensor, like.shape[1])
     if tensor.shape != like.shape:
         raise WeightsError(f"{name} should have shape {(*like.shape,)}, got {given}")
     return tensor, Resampled(name, given, tuple(like.shape), how) if how else None
@@ -81,20 +84,24 @@ def _position(tensor: Tensor, like: Tensor) -> tuple[Tensor, str]:
     ), "bicubic"
 
 
-def _window(name: str, spec: BackboneSpec) -> Pair:
+def _window(name: str, spec: BackboneSpec) -> Sides:
     _, i, _, j, *_ = name.split(".")
     mixer = spec.plan()[int(i)].mixers[int(j)]
     assert isinstance(mixer, WindowedSpec), f"{name} belongs to a window"
-    return pair(mixer.window_size)
+    return mixer.window
 
 
-def _table(name: str, tensor: Tensor, window: Pair) -> tuple[Tensor, str]:
+def _table(name: str, tensor: Tensor, window: Sides) -> tuple[Tensor, str]:
     """((2w-1)², heads) of a square window -> the table of another window, and how.
 
-    Bicubic on the grid of offsets, as in microsoft/Swin-Transformer's utils.py.
+    Bicubic on the grid of offsets, as in microsoft/Swin-Transformer's utils.py. An image's table
+    serves every offset in time of a video's, as in SwinTransformer/Video-Swin-Transformer.
     """
+    frames, *flat = window if len(window) == 3 else (0, *window)
+    if frames and len(tensor) == math.prod(2 * side - 1 for side in flat):
+        return tensor.repeat(2 * frames - 1, 1), "repeated along the frames"
     side = math.isqrt(len(tensor))
-    if side**2 != len(tensor) or side % 2 == 0:
+    if frames or side**2 != len(tensor) or side % 2 == 0:
         raise WeightsError(
             f"{name} has {len(tensor)} rows, which no square window has; only the table of a "
             "square window is resized"
@@ -104,9 +111,16 @@ def _table(name: str, tensor: Tensor, window: Pair) -> tuple[Tensor, str]:
     return rearrange(resized, "1 heads h w -> (h w) heads"), "bicubic"
 
 
-def _bicubic(image: Tensor, size: Pair) -> Tensor:
+def _bicubic(image: Tensor, size: Sides) -> Tensor:
     resized = F.interpolate(image.float(), size=size, mode="bicubic", align_corners=False)
     return resized.to(image.dtype)
+
+
+def _inflated(tensor: Tensor, frames: int) -> tuple[Tensor, str]:
+    """(C, channels, h, w) -> (C, channels, frames, h, w): an image's patches for a video's, of
+    which the frames are averaged, as in SwinTransformer/Video-Swin-Transformer."""
+    repeated = tensor[:, :, None].repeat(1, 1, frames, 1, 1) / frames
+    return repeated, "repeated along the frames, and averaged"
 
 
 def _channels(tensor: Tensor, in_chans: int) -> tuple[Tensor, str]:
@@ -118,5 +132,6 @@ def _channels(tensor: Tensor, in_chans: int) -> tuple[Tensor, str]:
     if in_chans == 1:
         return tensor.sum(dim=1, keepdim=True), "summed over the image's channels"
     times = -(-in_chans // channels)
-    repeated = tensor.repeat(1, times, 1, 1)[:, :in_chans] * (channels / in_chans)
+    repeated = tensor.repeat(1, times, *[1] * (tensor.ndim - 2))[:, :in_chans]
+    repeated = repeated * (channels / in_chans)
     return repeated, "the image's channels repeated, and scaled"

@@ -13,7 +13,7 @@ from hierarch.building import build
 from hierarch.errors import WeightsError
 from hierarch.report.weights import ConversionReport
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.load import Source as SpecSource
 from hierarch.spec.load import load
 from hierarch.weights.adapt import check_numbers, is_shaped
@@ -37,7 +37,7 @@ def convert_weights(
     key: str | None = None,
     prefix: str | None = None,
     spec: SpecSource | None = None,
-    window_size: int | Pair | None = None,
+    window_size: int | Sides | None = None,
 ) -> ConversionReport:
     """Write the network of a checkpoint in another library's layout ("timm"), buffers included.
 
@@ -47,6 +47,16 @@ def convert_weights(
 
     Raises `WeightsError` if the checkpoint cannot be read, is not recognized or lacks weights, if
     the layout has no name for one of its weights, and if the file cannot be written.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> from hierarch import export_weights
+    >>> _ = export_weights(model, "small.safetensors", layout="timm")
+    >>> report = convert_weights("small.safetensors", "small.pth", layout="huggingface")
+    >>> report.source_layout, report.layout
+    ('timm', 'huggingface')
     """
     recognized = recognize(read(source), source_layout, key=key, prefix=prefix)
     known, assumed, like = _spec(recognized, spec, window_size, needed=needs_spec(layout))
@@ -74,7 +84,7 @@ def convert_weights(
 def _spec(
     recognized: Recognized,
     given: SpecSource | None,
-    window_size: int | Pair | None,
+    window_size: int | Sides | None,
     *,
     needed: bool,
 ) -> tuple[BackboneSpec | None, tuple[str, ...], BackboneSpec]:

@@ -12,7 +12,7 @@ from hierarch.errors import WeightsError
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import dump
 from hierarch.weights.files import listed, write
-from hierarch.weights.layout import Layout, no_buffers
+from hierarch.weights.layout import STEM, Layout, no_buffers
 from hierarch.weights.names import Link, from_ours
 from hierarch.weights.registry import get_layouts
 
@@ -31,6 +31,14 @@ def export_weights(
 
     Raises `WeightsError` if the layout has no name for one of the model's weights, and if the file
     cannot be written.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> state = export_weights(model, "small.safetensors", layout="timm")
+    >>> "layers.0.blocks.0.attn.qkv.weight" in state
+    True
     """
     tensors = renamed(model.state_dict(), model.spec, layout)
     if path is not None:
@@ -55,7 +63,8 @@ def renamed(
 
     Raises `WeightsError` if the library has no name for one of them, or for odd shapes.
     """
-    layout, links = _choose(library, list(ours))
+    axes = ours[STEM].ndim - 2 if STEM in ours else 2
+    layout, links = _choose(library, list(ours), axes)
     theirs: dict[str, Tensor] = {}
     for link in links:
         given = [ours[name] for name in link.ours]
@@ -75,13 +84,22 @@ def needs_spec(library: str) -> bool:
     return any(layout.buffers is not no_buffers for layout in get_layouts(library))
 
 
-def _choose(library: str, names: list[str]) -> tuple[Layout, list[Link]]:
-    """The library's layout that has names for all of our weights, and the links.
+def _choose(library: str, names: list[str], axes: int) -> tuple[Layout, list[Link]]:
+    """The library's layout that has names for all of our weights, and the links. Of several, one
+    that would recognize these names.
 
     Raises `WeightsError`, with the weights that the best layout has no names for.
     """
-    attempts = [(layout, *from_ours(layout.rows, names)) for layout in get_layouts(library)]
-    layout, links, unknown = min(attempts, key=lambda attempt: len(attempt[2]))
+    layouts = [layout for layout in get_layouts(library) if layout.axes in (None, axes)]
+    if not layouts:
+        raise WeightsError(f"{library} has no network on {axes} axes that a layout knows")
+    attempts = [(layout, *from_ours(layout.rows, names)) for layout in layouts]
+
+    def misfit(attempt: tuple[Layout, list[Link], list[str]]) -> tuple[int, bool]:
+        layout, links, unknown = attempt
+        return len(unknown), not layout.recognizes({name for link in links for name in link.theirs})
+
+    layout, links, unknown = min(attempts, key=misfit)
     unknown += [name for link in links for name in link.ours if name not in names]
     if unknown:
         raise WeightsError(f"{layout.name} has no name for {listed('weights', unknown).strip()}")

@@ -13,14 +13,14 @@ from hierarch.building import Backbone, build
 from hierarch.errors import SpecError, WeightsError
 from hierarch.report.weights import Location, taken
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.spec.load import load, loads, override, presets
 from hierarch.weights.adapt import is_shaped
 from hierarch.weights.files import Source, read
 from hierarch.weights.infer_swin import SwinShapes
 from hierarch.weights.load import load_recognized
 from hierarch.weights.names import from_ours
-from hierarch.weights.recognize import Recognized, recognize
+from hierarch.weights.recognize import DERIVED_BUFFERS, Recognized, recognize
 from hierarch.weights.shapes import Shapes, Undetermined
 
 LOGGER = logging.getLogger("hierarch")
@@ -28,7 +28,15 @@ LOGGER = logging.getLogger("hierarch")
 
 @dataclass(frozen=True)
 class Inferred:
-    """The spec of a checkpoint's network, inferred from its weights."""
+    """The spec of a checkpoint's network, inferred from its weights.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> infer(model.state_dict()).spec.head.num_classes
+    3
+    """
 
     spec: BackboneSpec
     layout: str
@@ -47,7 +55,7 @@ def infer(
     layout: str = "auto",
     key: str | None = None,
     prefix: str | None = None,
-    window_size: int | Pair | None = None,
+    window_size: int | Sides | None = None,
 ) -> Inferred:
     """Infer the spec of a checkpoint's network from the names and shapes of its weights.
 
@@ -58,11 +66,19 @@ def infer(
 
     Raises `WeightsError` if the checkpoint cannot be read or is not recognized, and if its weights
     do not determine the spec.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> found = infer(model.state_dict())
+    >>> [stage.dim for stage in found.spec.stages], found.layout
+    ([16, 32], 'hierarch')
     """
     return infer_from(recognize(read(source), layout, key=key, prefix=prefix), window_size)
 
 
-def infer_from(recognized: Recognized, window_size: int | Pair | None) -> Inferred:
+def infer_from(recognized: Recognized, window_size: int | Sides | None) -> Inferred:
     """Infer the spec of a checkpoint that has been read; see `infer`."""
     if "spec" in recognized.metadata:
         spec = loads(recognized.metadata["spec"], source="the checkpoint's own spec")
@@ -79,9 +95,10 @@ def infer_from(recognized: Recognized, window_size: int | Pair | None) -> Inferr
 
 
 def _from_shapes(
-    recognized: Recognized, window_size: int | Pair | None
+    recognized: Recognized, window_size: int | Sides | None
 ) -> tuple[BackboneSpec, list[str]]:
-    shapes = Shapes({name: tensor.shape for name, tensor in recognized.ours().items()})
+    weights = recognized.ours().items()
+    shapes = Shapes({name: t.shape for name, t in weights if not DERIVED_BUFFERS.search(name)})
     swin = SwinShapes(recognized, shapes, window_size)
     if swin.is_swin():
         data, assumed = swin.spec(), swin.assumed
@@ -105,7 +122,7 @@ def from_checkpoint(
     layout: str = "auto",
     key: str | None = None,
     prefix: str | None = None,
-    window_size: int | Pair | None = None,
+    window_size: int | Sides | None = None,
     **overrides: Any,
 ) -> Backbone:
     """Build the network of a checkpoint and load its weights; in eval mode.
@@ -117,6 +134,14 @@ def from_checkpoint(
 
     Raises `WeightsError`, as `infer` and `load_weights` do, and `SpecError` for an unknown
     override.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> again = from_checkpoint(model.state_dict(), head=None)
+    >>> again.feature_info.channels()
+    [16, 32]
     """
     recognized = recognize(read(source), layout, key=key, prefix=prefix)
     inferred = infer_from(recognized, window_size)
@@ -182,10 +207,14 @@ def _changes(template: BackboneSpec, shapes: Shapes) -> dict[str, Any]:
     head = template.head.to_data() if template.head else {}
     stem = template.stem.to_data()
     stem = {"type": stem} if isinstance(stem, str) else stem
+    # of a stem of several convolutions, the last one is `proj`
+    first = "stem.convs.0.weight" if "stem.convs.0.weight" in shapes else "stem.proj.weight"
+    width = shapes.of("stem.proj.weight", 4)[0]
     return {
         "stages": stages,
         "head": head | {"num_classes": classes},
-        "stem": stem | {"in_chans": shapes.of("stem.proj.weight", 4)[1]},
+        "stem": stem | {"in_chans": shapes.of(first, 4)[1]},
+        "stem_dim": None if width == stages[0]["dim"] else width,
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import torch
 
 from hierarch.errors import WeightsError
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Sides, per_axis
 from hierarch.weights.adapt import POSITION, is_plain
 from hierarch.weights.names import from_ours
 from hierarch.weights.recognize import Recognized
@@ -19,7 +20,7 @@ class SwinShapes:
     """Infers dims, depths, heads, windows and the head; `assumed` says what is not determined."""
 
     def __init__(
-        self, recognized: Recognized, shapes: Shapes, window_size: int | Pair | None
+        self, recognized: Recognized, shapes: Shapes, window_size: int | Sides | None
     ) -> None:
         self.recognized = recognized
         self.shapes = shapes
@@ -28,7 +29,9 @@ class SwinShapes:
         self.depths = shapes.depths()
 
     def is_swin(self) -> bool:
-        return any(self._kind(i) for i in self.depths)
+        merging = re.compile(r"stages\.\d+\.downsample\.(reduction|norm)\.")
+        merged = [bool(merging.match(name)) for name in self.shapes if ".downsample." in name]
+        return all(merged) and any(self._kind(i) for i in self.depths)
 
     def _kind(self, stage: int) -> str | None:
         """The type of a stage's mixers; None if it is none of Swin's."""
@@ -56,20 +59,32 @@ class SwinShapes:
         if self._kind(0) == "cosine_window_attention":
             data["block"] = "post_norm"
             data["downsample"] = {"type": "patch_merging", "norm_last": True}
+        elif merging := self._merging(len(data["stem"]["patch_size"])):
+            data["downsample"] = merging
         data |= {**hoisted(stages), **self._position(), **self._end()}
         return data | {"input_size": self._input_size(data)}
 
     def _stem(self) -> dict[str, Any]:
-        _, in_chans, *patch = self.shapes.of("stem.proj.weight", 4)
+        stem = "stem.proj.weight"
+        axes = len(self.shapes.get(stem) or ())
+        _, in_chans, *patch = self.shapes.of(stem, 5 if axes == 5 else 4)
         norm = {} if "stem.norm.weight" in self.shapes else {"norm": None}
         return {"type": "patch_embed", "patch_size": patch, "in_chans": in_chans, **norm}
+
+    def _merging(self, axes: int) -> dict[str, Any]:
+        """The merging of a network of videos: 4 tokens become one, or 8, frames included."""
+        if axes == 2 or 1 not in self.depths:
+            return {}
+        [wide] = self.shapes.of("stages.1.downsample.norm.weight", 1)
+        [dim] = self.shapes.of("stages.0.blocks.0.norm2.weight", 1)
+        return {"type": "patch_merging", "merge_size": [wide // dim // 4, 2, 2]}
 
     def _stage(self, i: int) -> dict[str, Any]:
         first = f"stages.{i}.blocks.0"
         [dim] = self.shapes.of(f"{first}.norm2.weight", 1)
         hidden, _ = self.shapes.of(f"{first}.mlp.fc1.weight", 2)
         mixer = self._mixer(i, dim)
-        half = [side // 2 for side in pair(mixer["window_size"])]
+        half = [side // 2 for side in per_axis(mixer["window_size"])]
         cycle = [mixer] if self.depths[i] == 1 else [mixer, mixer | {"shift_size": half}]
         return {
             "dim": dim,
@@ -103,12 +118,14 @@ class SwinShapes:
         mixer |= {"head_dim": dim // heads, "window_size": window}
         return mixer if bias else mixer | {"qkv_bias": False}
 
-    def _window(self, i: int, *, rows: int | None) -> Pair:
+    def _window(self, i: int, *, rows: int | None) -> Sides:
         """A stage's window: from the (2h-1)(2w-1) rows of its table, a buffer, or `window_size`."""
-        given = pair(self.window_size) if self.window_size else None
+        given = per_axis(self.window_size) if self.window_size else None
         if rows is not None:
-            if given and (2 * given[0] - 1) * (2 * given[1] - 1) == rows:
+            if given and math.prod(2 * side - 1 for side in given) == rows:
                 return given
+            if len(self.shapes["stem.proj.weight"]) == 5:
+                return self._of_video(i, rows)
             side = math.isqrt(rows)
             if side**2 == rows and side % 2:
                 return (side + 1) // 2, (side + 1) // 2
@@ -135,9 +152,20 @@ class SwinShapes:
             window=(8, 8),
         )
 
-    def _square(self, i: int, size: int) -> Pair:
+    def _of_video(self, i: int, rows: int) -> Sides:
+        """A stage's window of a video, from the index that torchvision stores."""
+        index = self._buffer(f"stages.{i}.blocks.0.mixer", "relative_position_index")
+        sides = () if index is None or index.ndim != 2 or 0 in index.shape else indexed(index)
+        if math.prod(2 * side - 1 for side in sides) != rows or len(sides) != 3:
+            raise Undetermined(
+                f"stage {i}: its position table has {rows} rows, which do not determine a window "
+                "of a video; give it by window_size=(frames, height, width)"
+            )
+        return sides
+
+    def _square(self, i: int, size: int) -> Sides:
         """The window of `size` tokens: `window_size` if it has as many, else a square."""
-        given = pair(self.window_size) if self.window_size else None
+        given = per_axis(self.window_size) if self.window_size else None
         if given and math.prod(given) == size:
             return given
         side = math.isqrt(size)
@@ -171,7 +199,7 @@ class SwinShapes:
         sides = stored.shape[1:3]
         return stored[0] if stored.shape == (1, *sides, 2) and all(n % 2 for n in sides) else None
 
-    def _pretrained(self, i: int, window: Pair) -> dict[str, Any]:
+    def _pretrained(self, i: int, window: Sides) -> dict[str, Any]:
         """The window size that V2's position bias was trained with, from the buffer of offsets."""
         coordinates = self._coordinates(i)
         if coordinates is None:
@@ -219,16 +247,33 @@ class SwinShapes:
             side = math.isqrt(masks.shape[0] * masks.shape[1])
             return [side * p for p in patch]
         self._assume("the image size is the smallest that needs no padding")
-        window = pair((data.get("mixer") or data["stages"][0]["mixer"])[0]["window_size"])
-        times = 2 ** (len(self.depths) - 1)
-        return [w * p * times for w, p in zip(window, patch, strict=True)]
+        window = per_axis((data.get("mixer") or data["stages"][0]["mixer"])[0]["window_size"])
+        merged = data.get("downsample", {}).get("merge_size", [2] * len(patch))
+        times = [factor ** (len(self.depths) - 1) for factor in merged]
+        return [w * p * n for w, p, n in zip(window, patch, times, strict=True)]
 
     def _assume(self, sentence: str) -> None:
         if sentence not in self.assumed:
             self.assumed.append(sentence)
 
 
-def _sides(area: int) -> Pair:
+def indexed(index: torch.Tensor) -> Sides:
+    """The sides of a window of which this is the relative position index, (N, N); those of 1 left
+    out.
+
+    >>> from hierarch.nn.attention import relative_position_index
+    >>> indexed(relative_position_index((8, 7, 5)))
+    (8, 7, 5)
+    """
+    rest, sides = (index[:, 0] - index[0, 0]).tolist(), []
+    while len(rest) > 1:
+        side = next((k for k, row in enumerate(rest) if row != k * rest[1]), len(rest))
+        sides.append(side)
+        rest = rest[::side]
+    return tuple(reversed(sides))
+
+
+def _sides(area: int) -> Sides:
     """Height and width of the rectangle of this area that is nearest to a square."""
     short = next(side for side in range(math.isqrt(area), 0, -1) if area % side == 0)
     return short, area // short

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from hierarch.spec.backbone import BackboneSpec
@@ -36,6 +38,16 @@ class Layout:
     ignored when a checkpoint is read, and computed by `buffers` when one is written.
     Raises `TypeError` if no row has a name for `stem.proj.weight`, by which a network is located
     in a checkpoint.
+
+    >>> from hierarch.weights.names import rows
+    >>> ours = Layout(
+    ...     library="ours",
+    ...     network="swin",
+    ...     rows=rows("stem", "patchify", "proj.*", "norm.*"),
+    ...     recognizes=lambda names: "patchify.proj.weight" in names,
+    ... )
+    >>> ours.name, ours.stems
+    ('ours:swin', ('patchify.proj.weight',))
     """
 
     library: str
@@ -56,6 +68,8 @@ class Layout:
     names are written without `submodule`."""
     buffers: Callable[[BackboneSpec], Buffers] = no_buffers
     """The buffers in the library's own state dict, computed from the spec."""
+    axes: int | None = 2
+    """Axes of the images of the library's network; None for any number."""
     small_map: Callable[[Collection[str]], SmallMap] = _pads
     """What the library does with a map smaller than a window, given the names of a state dict."""
 
@@ -120,6 +134,29 @@ WITH_KEY_BIAS = Conversion(to_theirs=_with_key_bias, to_ours=_without_key_bias)
 """Ours: the biases of queries and of values, (C,) each. Theirs: one (3C,), whose middle third, the
 bias of keys, the forward pass overwrites with zeros."""
 
+LAYER_SCALES = Conversion(
+    to_theirs=lambda tensors: [torch.stack(list(tensors))],
+    to_ours=lambda tensors: [*tensors[0].unbind()],
+)
+"""Ours: a factor per channel of each of a block's halves, (C,) each. Theirs: (2, C)."""
+
+BIAS_PER_OFFSET = Conversion(
+    to_theirs=lambda tensors: [
+        rearrange(tensors[0], "(h w) heads -> heads h w", h=math.isqrt(len(tensors[0])))
+    ],
+    to_ours=lambda tensors: [rearrange(tensors[0], "heads h w -> (h w) heads")],
+)
+"""Ours: a bias per offset on both axes, and per head, (h*w, heads). Theirs: (heads, h, w)."""
+
+FLIPPED_BIAS_PER_OFFSET = Conversion(
+    to_theirs=lambda tensors: [
+        BIAS_PER_OFFSET.to_theirs(tensors)[0].flip(1, 2),
+    ],
+    to_ours=lambda tensors: BIAS_PER_OFFSET.to_ours([tensors[0].flip(1, 2)]),
+)
+"""Ours: a bias per offset from key to query, as in `BIAS_PER_OFFSET`. Theirs: per offset from query
+to key, (heads, h, w), as TensorFlow's MaxViT has it."""
+
 CONV_1X1 = Conversion(
     to_theirs=lambda tensors: [tensors[0][:, :, None, None]],
     to_ours=lambda tensors: [tensors[0].flatten(1)],
@@ -129,3 +166,17 @@ CONV_1X1 = Conversion(
 FLAT_GRID = Conversion(to_theirs=lambda tensors: [tensors[0].flatten(1, -2)])
 """Ours: a vector per position, (1, h, w, C). Theirs: (1, h*w, C), which is reshaped to the model's
 grid when it is loaded."""
+
+
+def flat_grid_after(count: int) -> Conversion:
+    """Ours: positions of `count` tokens outside of the grid, (1, count, C), and of the grid's,
+    (1, h, w, C). Theirs: all of them in one row, (1, count + h*w, C)."""
+
+    def to_theirs(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        extra, grid = tensors
+        return [torch.cat([extra, grid.flatten(1, -2)], 1)]
+
+    return Conversion(
+        to_theirs=to_theirs,
+        to_ours=lambda tensors: [tensors[0][:, :count], tensors[0][:, count:]],
+    )

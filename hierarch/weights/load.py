@@ -51,6 +51,14 @@ def load_weights(
     Raises `WeightsError` if the file cannot be read, if it holds no network that a layout
     recognizes, or several that no rule prefers, and if its weights do not fit the model, which is
     then unchanged.
+
+    >>> from hierarch import build
+    >>> mixer = {"type": "window_attention", "head_dim": 8}
+    >>> stages = [{"dim": 16, "depth": 2}, {"dim": 32, "depth": 2}]
+    >>> model = build({"mixer": mixer, "stages": stages, "head": {"num_classes": 3}})
+    >>> report = load_weights(model, {"state_dict": model.state_dict()})
+    >>> report.layout, report.location.key, len(report.loaded) == len(model.state_dict())
+    ('hierarch', 'state_dict', True)
     """
     recognized = recognize(read(source), layout, key=key, prefix=prefix)
     return load_recognized(model, recognized, new_head=new_head)
@@ -102,10 +110,10 @@ class _Matching:
         for link in links:
             absent = [name for name in link.theirs if name not in recognized.tensors]
             if len(absent) == len(link.theirs):
-                unmatched += link.ours
+                unmatched += [name for name in link.ours if name in state]
             elif absent:
                 raise WeightsError(f"the checkpoint lacks {listed('parts', absent).strip()}")
-            elif self._fit(link, state):
+            elif state.keys() >= {*link.ours} and self._fit(link, state):
                 used |= {*link.theirs}
         for name in unmatched:
             optional = OUTPUT_NORM.match(name) or (new_head and HEAD.match(name))

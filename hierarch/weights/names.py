@@ -68,7 +68,14 @@ def unchanged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How the tensors of a row are converted, in both directions."""
+    """How the tensors of a row are converted, in both directions.
+
+    >>> transposed = Conversion(
+    ...     to_theirs=lambda tensors: [tensors[0].T], to_ours=lambda tensors: [tensors[0].T]
+    ... )
+    >>> row("head.fc.weight", "classes.weight", transposed).conversion is transposed
+    True
+    """
 
     to_theirs: Values = unchanged
     to_ours: Values = unchanged
@@ -79,7 +86,12 @@ SAME = Conversion()
 
 @dataclass(frozen=True)
 class Row:
-    """Templates of our names and theirs, for the same weights."""
+    """Templates of our names and theirs, for the same weights.
+
+    >>> table = [row("stages.{i}.norm.*", "norm{i}.*")]
+    >>> from_ours(table, ["stages.2.norm.bias"])[0][0].theirs
+    ('norm2.bias',)
+    """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -105,13 +117,21 @@ def row(
     *,
     when: str | None = None,
 ) -> Row:
-    """A row of a table. A single name may be given as a string."""
+    """A row of a table. A single name may be given as a string.
+
+    >>> row("stages.{i}.norm.*", "norm{i}.*").theirs
+    ('norm{i}.*',)
+    """
     ours, theirs = ((names,) if isinstance(names, str) else names for names in (ours, theirs))
     return Row(ours, theirs, conversion, when)
 
 
 def rows(ours: str, theirs: str, *names: str) -> list[Row]:
-    """A row for each of `names`, which our module and theirs have in common."""
+    """A row for each of `names`, which our module and theirs have in common.
+
+    >>> [line.theirs for line in rows("stem", "patchify", "proj.*", "norm.*")]
+    [('patchify.proj.*',), ('patchify.norm.*',)]
+    """
     return [row(f"{ours}.{name}", f"{theirs}.{name}") for name in names]
 
 

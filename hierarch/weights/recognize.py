@@ -18,8 +18,11 @@ from hierarch.weights.names import from_theirs
 from hierarch.weights.registry import get_layouts
 from hierarch.weights.search import at, find, preferred, state_dicts, tensors_of
 
-DERIVED_BUFFERS = re.compile(r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$")
-"""Buffers in published checkpoints that follow from the spec, and are ignored."""
+DERIVED_BUFFERS = re.compile(
+    r"(^|\.)(relative_position_index|relative_coords_table|attn_mask|num_batches_tracked)$"
+)
+"""Buffers in published checkpoints that follow from the spec, or that nothing computes with: they
+are ignored."""
 
 MAX_SHOWN = 100
 """Characters of a name."""

@@ -28,6 +28,14 @@ def register_layout(layout: Layout) -> Layout:
     """Add a layout, which is then recognized, loaded, saved and listed like a built-in one.
 
     Raises `TypeError` if another layout has the same library and network.
+
+    >>> from hierarch.weights.layout import Layout
+    >>> from hierarch.weights.names import rows
+    >>> table = rows("stem", "patchify", "proj.*")
+    >>> knows = lambda names: "patchify.proj.weight" in names
+    >>> _ = register_layout(Layout(library="ours", network="swin", rows=table, recognizes=knows))
+    >>> "ours" in libraries()
+    True
     """
     networks = _registered.setdefault(layout.library, {})
     if networks.setdefault(layout.network, layout) is not layout:
@@ -36,7 +44,11 @@ def register_layout(layout: Layout) -> Layout:
 
 
 def libraries() -> list[str]:
-    """The names of all libraries, sorted: what `layout` may be. Imports none of them."""
+    """The names of all libraries, sorted: what `layout` may be. Imports none of them.
+
+    >>> {"timm", "torchvision"} <= {*libraries()}
+    True
+    """
     plugins = {entry.name for entry in entry_points(group=GROUP)}
     return sorted({*_builtin(), *plugins, *_registered})
 

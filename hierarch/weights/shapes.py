@@ -11,7 +11,7 @@ import torch
 
 from hierarch.errors import WeightsError
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 
 _BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.")
 
@@ -20,7 +20,7 @@ class Undetermined(WeightsError):
     """The weights, which may all be there, do not determine some field of the spec."""
 
     def __init__(
-        self, message: str, *, window: Pair | None = None, like: BackboneSpec | None = None
+        self, message: str, *, window: Sides | None = None, like: BackboneSpec | None = None
     ) -> None:
         super().__init__(message)
         self.window = window

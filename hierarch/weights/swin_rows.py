@@ -9,7 +9,7 @@ from torch import Tensor
 from hierarch.mixers.cosine_window_attention import CosineWindowAttentionSpec, log_offsets
 from hierarch.mixers.window_attention import WindowAttentionSpec
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import Pair, pair
+from hierarch.spec.grid import Sides, per_axis
 
 AttentionSpec = WindowAttentionSpec | CosineWindowAttentionSpec
 
@@ -35,10 +35,10 @@ def attentions(spec: BackboneSpec) -> Iterator[tuple[int, int, AttentionSpec]]:
                 yield stage.index, j, mixer
 
 
-def coordinates(mixer: AttentionSpec, window: Pair) -> dict[str, Tensor]:
+def coordinates(mixer: AttentionSpec, window: Sides) -> dict[str, Tensor]:
     """Swin V2's buffer of log-spaced offsets, (1, 2h-1, 2w-1, 2)."""
     if not isinstance(mixer, CosineWindowAttentionSpec):
         return {}
     h, w = window
-    offsets = log_offsets(window, pair(mixer.pretrained_window_size or window))
+    offsets = log_offsets(window, per_axis(mixer.pretrained_window_size or window))
     return {"relative_coords_table": offsets.view(1, 2 * h - 1, 2 * w - 1, 2)}

@@ -10,11 +10,13 @@ from typing import Any
 from torch import nn
 
 from hierarch.errors import PeerError
-from hierarch.spec.grid import Pair
+from hierarch.spec.grid import Sides
 from hierarch.weights.shapes import hoisted, ratio
+from hierarch.weights.timm_maxvit import maxvit
 from hierarch.weights.timm_parts import (
     Data,
     activation,
+    conv,
     conv_downsample,
     conv_stem,
     depthwise,
@@ -25,7 +27,9 @@ from hierarch.weights.timm_parts import (
     mlp,
     need,
     norm,
+    optional_norm,
     patch_embed,
+    same,
     scale,
     stage,
 )
@@ -45,7 +49,8 @@ def describe(model: nn.Module) -> Data:
     rates = {n: m.p for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p}
     data["head"]["drop_rate"] = rates.pop("head.drop", rates.pop("head_drop", 0.0))
     need(not rates, f"a spec has no rate for the dropout of {', '.join(rates)}")
-    if data["head"]["norm"] == stages[-1]["norm"]:
+    normed = stages[-1]["norm"]
+    if data["head"]["norm"] == (normed[0] if isinstance(normed, list) else normed):
         del data["head"]["norm"]
     data["drop_path_rate"] = drop_path_rate([r for s in stages for r in s.pop("drop_paths")])
     config: Data = getattr(model, "pretrained_cfg", {})
@@ -69,7 +74,7 @@ def _swin_v2(model: Any) -> Read:
 
 
 def _swin_like(
-    model: Any, mixer: Callable[..., Data], windows: Sequence[Pair], **merging: Any
+    model: Any, mixer: Callable[..., Data], windows: Sequence[Sides], **merging: Any
 ) -> Read:
     stages: list[Data] = []
     for layer, window in zip(model.layers, windows, strict=True):
@@ -82,7 +87,7 @@ def _swin_like(
     return stages, {"stem": patch_embed(model.patch_embed), "head": classifier}
 
 
-def _window_attention(block: Any, window: Pair) -> Data:
+def _window_attention(block: Any, window: Sides) -> Data:
     partitions = getattr(block, "always_partition", False)
     need(not partitions, "a spec has no rule for small maps like always_partition")
     rests = [n % w for n, w in zip(block.input_resolution, block.window_size, strict=True)]
@@ -104,7 +109,7 @@ def _window_attention(block: Any, window: Pair) -> Data:
     }
 
 
-def _cosine_window_attention(block: Any, window: Pair) -> Data:
+def _cosine_window_attention(block: Any, window: Sides) -> Data:
     pretrained = block.attn.pretrained_window_size
     return _window_attention(block, window) | {
         "type": "cosine_window_attention",
@@ -160,21 +165,200 @@ def _convnext(model: Any) -> Read:
         stages.append(one)
         _downsample(one, *_children(theirs.downsample, "1", "0"), first=len(stages) == 1)
     need(len(model.stem) == 2, "its stem has several convolutions")
+    return stages, {
+        "stem": conv_stem(*model.stem),
+        "block": "single_residual",
+        "head": _head_with_norm(model),
+    }
+
+
+def _inception_next(model: Any) -> Read:
+    stages: list[Data] = []
+    for theirs in model.stages:
+        one = stage(theirs.blocks, _inception_conv)
+        one["layer_scale"] = scale(theirs.blocks[0].gamma, 1e-6)
+        stages.append(one)
+        _downsample(one, *_children(theirs.downsample, "1", "0"), first=len(stages) == 1)
+    theirs = model.head
+    need(model.num_classes, "its head has a hidden layer and no classes")
+    need(not theirs.drop.p, "a spec has no dropout after the hidden layer of a head")
+    return stages, {
+        "stem": conv_stem(*model.stem),
+        "block": "single_residual",
+        "head": head(
+            model,
+            theirs.global_pool.pool_type,
+            pool_first=True,
+            norm="none",
+            hidden_ratio=ratio(*theirs.fc1.weight.shape),
+            hidden_norm=norm(theirs.norm),
+            activation=activation(theirs.act),
+        ),
+    }
+
+
+def _inception_conv(block: Any) -> Data:
+    mixer = block.token_mixer
+    name = type(mixer).__name__
+    need(name == "InceptionDWConv2d", f"a spec has no mixer like {name}")
+    rows, columns = mixer.dwconv_w, mixer.dwconv_h
+    for layer in (mixer.dwconv_hw, rows, columns):
+        need(layer.dilation == (1, 1), "a spec has no dilation")
+    need(rows.kernel_size == columns.kernel_size[::-1], "the bands of its mixer differ")
+    return {
+        "type": "inception_conv",
+        "square_kernel_size": mixer.dwconv_hw.kernel_size[0],
+        "band_kernel_size": rows.kernel_size[1],
+        "branch_ratio": ratio(rows.in_channels, sum(mixer.split_indexes)),
+    }
+
+
+def _head_with_norm(model: Any) -> Data:
+    """A head whose norm stands after the mean or, where timm calls it `norm_pre`, before it."""
     if isinstance(model.norm_pre, nn.Identity):
         need(isinstance(model.head.pre_logits, nn.Identity), "its head has a hidden layer")
         fields: Data = {"pool_first": True, "norm": norm(model.head.norm)}
     else:
         fields = {"norm": norm(model.norm_pre)}
-    return stages, {
-        "stem": conv_stem(*model.stem),
-        "block": "single_residual",
-        "head": head(model, model.head.global_pool.pool_type, **fields),
-    }
+    return head(model, model.head.global_pool.pool_type, **fields)
 
 
 def _depthwise_conv(block: Any) -> Data:
     need(isinstance(block.shortcut, nn.Identity), "a spec has no layer on a skip connection")
     return {"type": "depthwise_conv", **depthwise(block.conv_dw)}
+
+
+def _pvt_v2(model: Any) -> Read:
+    stages: list[Data] = []
+    before: Any = None
+    for theirs in model.stages:
+        one = stage(theirs.blocks, _reduced_attention)
+        if before is not None:
+            # a stage ends in a norm, which is here the first part of the next one's downsampling
+            merged = conv_downsample(theirs.downsample.proj, before)
+            one["downsample"] = merged | {"out_norm": norm(theirs.downsample.norm)}
+        before = theirs.norm
+        stages.append(one)
+    return stages, {
+        "stem": conv_stem(model.patch_embed.proj, model.patch_embed.norm),
+        "head": head(model, model.global_pool, norm=norm(before)),
+    }
+
+
+def _twins(model: Any) -> Read:
+    stages: list[Data] = []
+    for embed, blocks, position in zip(
+        model.patch_embeds, model.blocks, model.pos_block, strict=True
+    ):
+        one = stage(blocks, _twins_attention)
+        if stages:
+            merged = conv_downsample(embed.proj, nn.Identity())
+            one["downsample"] = merged | {"out_norm": norm(embed.norm)}
+        kernel = depthwise(position.proj[0])["kernel_size"]
+        one["position"] = {"type": "conditional", "kernel_size": kernel}
+        stages.append(one)
+    first = model.patch_embeds[0]
+    patches = {"type": "patch_embed", "patch_size": list(first.patch_size)}
+    return stages, {
+        "stem": patches | {"in_chans": first.proj.in_channels, "norm": norm(first.norm)},
+        "position_after": 1,
+        "head": head(model, model.global_pool, norm=norm(model.norm)),
+    }
+
+
+def _twins_attention(block: Any) -> Data:
+    if type(block.attn).__name__ == "GlobalSubSampleAttn":
+        return _reduced_attention(block)
+    return {
+        "type": "window_attention",
+        "num_heads": block.attn.num_heads,
+        "window_size": block.attn.ws,
+        "position_bias": "none",
+    }
+
+
+def _reduced_attention(block: Any) -> Data:
+    attention = block.attn
+    pool, biased = getattr(attention, "pool", None), attention.q.bias is not None
+    sizes = {} if pool is None else {"pool_size": pool.output_size}
+    if pool is None and attention.sr is not None:
+        sizes = {"reduction": conv(attention.sr)["kernel_size"]}
+    return {
+        "type": "reduced_attention",
+        "num_heads": attention.num_heads,
+        "qkv_bias": biased,
+        **sizes,
+    }
+
+
+def _focalnet(model: Any) -> Read:
+    stages: list[Data] = []
+    for theirs in model.layers:
+        one, block = stage(theirs.blocks, _focal_modulation), theirs.blocks[0]
+        one["layer_scale"] = scale(getattr(block.ls1, "gamma", None), 1e-4)
+        one["block"] = "post_norm" if block.use_post_norm else "pre_norm"
+        if stages:
+            merged = conv_downsample(theirs.downsample.proj, nn.Identity())
+            one["downsample"] = merged | {"out_norm": norm(theirs.downsample.norm)}
+        stages.append(one)
+    need(not hasattr(model.head, "pre_logits"), "its head has a hidden layer")
+    return stages, {
+        "stem": conv_stem(model.stem.proj, model.stem.norm),
+        "head": head(model, model.head.global_pool.pool_type, norm=norm(model.norm)),
+    }
+
+
+def _focal_modulation(block: Any) -> Data:
+    mixer = block.modulation
+    need(mixer.focal_factor == 2, "a kernel of a spec's focal modulation has 2 more than the last")
+    need(mixer.f.bias is not None, "its focal modulation has no biases")
+    return {
+        "type": "focal_modulation",
+        "focal_window": mixer.focal_window,
+        "focal_level": mixer.focal_level,
+        "normalize_modulator": mixer.normalize_modulator,
+        "norm": optional_norm(mixer.norm),
+    }
+
+
+def _davit(model: Any) -> Read:
+    stages: list[Data] = []
+    for theirs in model.stages:
+        names = {name for pair in theirs.blocks for name, _ in pair.named_children()}
+        need(names == {"0", "1"}, "its blocks are not of two halves, 0 and 1")
+        halves = [half for pair in theirs.blocks for half in pair]
+        one = stage(halves, _davit_attention)
+        positions = (_conv_position(cpe) for half in halves for cpe in (half.cpe1, half.cpe2))
+        one["block"] = {"type": "pre_norm", "position": same(positions, "position embeddings")}
+        stages.append(one)
+        layers = _children(theirs.downsample, "conv", "norm")
+        _downsample(one, *layers, first=len(stages) == 1)
+        if layers:
+            padded, sides = theirs.downsample.even_k, conv(theirs.downsample.conv)
+            plain = not padded or sides["kernel_size"] == sides["stride_size"]
+            need(plain, "it pads its maps to multiples of a kernel, and not of its stride")
+            one["downsample"]["pad_rest"] = padded
+    return stages, {
+        "stem": conv_stem(model.stem.conv, model.stem.norm),
+        "head": _head_with_norm(model),
+    }
+
+
+def _conv_position(module: Any) -> Data:
+    need(isinstance(module.act, nn.Identity), "a spec has no activation in a position embedding")
+    return {"type": "conditional", "kernel_size": depthwise(module.proj)["kernel_size"]}
+
+
+def _davit_attention(block: Any) -> Data:
+    attention = block.attn
+    fields = {"head_dim": head_dim(attention), "qkv_bias": attention.qkv.bias is not None}
+    match type(attention).__name__:
+        case "WindowAttention":
+            window = {"window_size": list(block.window_size), "position_bias": "none"}
+            return {"type": "window_attention", **fields, **window}
+        case "ChannelAttention":
+            return {"type": "channel_attention", **fields}
+    raise PeerError(f"a spec has no mixer like {type(attention).__name__}")
 
 
 def _children(module: nn.Module, *names: str) -> list[nn.Module]:
@@ -191,7 +375,6 @@ def _downsample(one: Data, *layers: nn.Module, first: bool) -> None:
 
 
 def _vision_transformer(model: Any) -> Read:
-    need(not model.num_prefix_tokens, "a spec has no token outside of the grid (class, register)")
     for name in ("norm_pre", "patch_drop"):
         need(isinstance(getattr(model, name), nn.Identity), f"a spec has no {name}")
     kinds = {type(block).__name__ for block in model.blocks}
@@ -199,12 +382,26 @@ def _vision_transformer(model: Any) -> Read:
     one = stage(model.blocks, lambda block: global_attention(block.attn))
     one["layer_scale"] = scale(getattr(model.blocks[0].ls1, "gamma", None), 1e-5)
     after = isinstance(model.norm, nn.Identity)
-    fields = {"pool_first": after, "norm": norm(model.fc_norm if after else model.norm)}
+    token = model.global_pool == "token"
+    pool = "class_token" if token else "mean"
+    fields = {
+        "pool": pool,
+        "pool_first": after,
+        "norm": norm(model.fc_norm if after else model.norm),
+    }
     need(model.pos_embed is not None, "the weights of a ViT without positions are not recognized")
+    registers = model.reg_token
+    extra = {
+        "class_token": model.cls_token is not None,
+        "distillation_token": getattr(model, "dist_token", None) is not None,
+        "registers": 0 if registers is None else registers.shape[1],
+        "positions": not model.no_embed_class,
+    }
     return [one], {
+        "extra_tokens": extra if model.num_prefix_tokens else None,
         "stem": patch_embed(model.patch_embed),
         "position_embedding": {"type": "absolute", "grid": list(model.patch_embed.grid_size)},
-        "head": head(model, model.global_pool, **fields),
+        "head": head(model, "avg" if token else model.global_pool, **fields),
     }
 
 
@@ -232,6 +429,13 @@ READERS: dict[str, Callable[[Any], Read]] = {
     "timm.models.swin_transformer_v2.SwinTransformerV2": _swin_v2,
     "timm.models.metaformer.MetaFormer": _metaformer,
     "timm.models.convnext.ConvNeXt": _convnext,
+    "timm.models.inception_next.MetaNeXt": _inception_next,
+    "timm.models.pvt_v2.PyramidVisionTransformerV2": _pvt_v2,
+    "timm.models.twins.Twins": _twins,
+    "timm.models.focalnet.FocalNet": _focalnet,
+    "timm.models.davit.DaVit": _davit,
+    "timm.models.maxxvit.MaxxVit": maxvit,
     "timm.models.vision_transformer.VisionTransformer": _vision_transformer,
+    "timm.models.deit.VisionTransformerDistilled": _vision_transformer,
     "timm.models.mlp_mixer.MlpMixer": _mlp_mixer,
 }

@@ -17,11 +17,17 @@ NORMS = {
     **dict.fromkeys(("LayerNorm", "LayerNorm2d"), "layer_norm"),
     **dict.fromkeys(("LayerNormNoBias", "LayerNorm2dNoBias"), "layer_norm"),
     **dict.fromkeys(("GroupNorm", "GroupNorm1", "GroupNorm1NoBias"), "group_norm"),
+    "BatchNorm2d": "batch_norm",
     "Affine": "affine",
 }
-ACTIVATIONS = {
+_NONE = nn.Identity()
+_BY_TANH: Data = {"type": "gelu", "approximate": "tanh"}
+ACTIVATIONS: dict[str, Data | str] = {
     "GELU": "gelu",
+    "GELUTanh": _BY_TANH,
+    "Tanh": "tanh",
     "ReLU": "relu",
+    "SiLU": "silu",
     "SquaredReLU": "squared_relu",
     "StarReLU": "star_relu",
 }
@@ -48,6 +54,9 @@ def norm(module: Any) -> Data | str:
         return "affine"
     need(module.weight is not None, f"its {name} has no scale")
     need(getattr(module, "num_groups", 1) == 1, f"its {name} has several groups")
+    if name == "BatchNorm2d":
+        need(module.momentum and module.running_mean is not None, "its batch norm does not forget")
+        return {"type": "batch_norm", "eps": module.eps, "momentum": module.momentum}
     return {"type": NORMS[name], "eps": module.eps, "bias": module.bias is not None}
 
 
@@ -56,25 +65,57 @@ def optional_norm(module: nn.Module) -> Data | str | None:
     return None if isinstance(module, nn.Identity) else norm(module)
 
 
-def activation(module: nn.Module) -> str:
+def norm_act(module: Any) -> tuple[Data, Data | str | None]:
+    """A batch norm that has an activation inside, and this activation; None for none."""
+    name = type(module).__name__
+    need(name == "BatchNormAct2d", f"a spec has no norm like {name} there")
+    need(isinstance(module.drop, nn.Identity), "a spec has no dropout after a norm")
+    act = None if isinstance(module.act, nn.Identity) else activation(module.act)
+    return {"type": "batch_norm", "eps": module.eps, "momentum": module.momentum}, act
+
+
+def activation(module: nn.Module) -> Data | str:
     """An activation."""
     name = type(module).__name__
-    exact = getattr(module, "approximate", "none") == "none"
-    need(name in ACTIVATIONS and exact, f"a spec has no activation like {module}")
-    return ACTIVATIONS[name]
+    need(name in ACTIVATIONS, f"a spec has no activation like {module}")
+    by_tanh = getattr(module, "approximate", "none") == "tanh"
+    return _BY_TANH if by_tanh else ACTIVATIONS[name]
 
 
 def mlp(module: Any) -> Data:
     """An MLP, as fields of a stage: two linear layers, or two convolutions of 1x1."""
     name = type(module).__name__
-    need(name == "Mlp", f"a spec has no MLP like {name}")
-    need(isinstance(module.norm, nn.Identity), "a spec has no norm inside an MLP")
+    need(name in CHANNEL_MIXERS, f"a spec has no MLP like {name}")
+    need(
+        isinstance(getattr(module, "norm", _NONE), nn.Identity), "a spec has no norm inside an MLP"
+    )
     hidden, dim = module.fc1.weight.shape[:2]
     return {
+        "channel_mixer": CHANNEL_MIXERS[name](module),
         "mlp_ratio": ratio(hidden, dim),
         "mlp_bias": same((fc.bias is not None for fc in (module.fc1, module.fc2)), "its biases"),
         "activation": activation(module.act),
     }
+
+
+def _conv_mlp(module: Any) -> Data:
+    inner = module.relu
+    fields = depthwise(module.dwconv)
+    biases = {layer.bias is not None for layer in (module.fc1, module.dwconv)}
+    need(len(biases) == 1, "the layers of its MLP have biases and none")
+    return {
+        "type": "conv_mlp",
+        "kernel_size": fields["kernel_size"],
+        "inner_activation": None if isinstance(inner, nn.Identity) else activation(inner),
+    }
+
+
+CHANNEL_MIXERS: dict[str, Callable[[Any], Data | str]] = {
+    **dict.fromkeys(("Mlp", "ConvMlp"), lambda module: "mlp"),
+    "GlobalResponseNormMlp": lambda module: {"type": "grn_mlp", "eps": module.grn.eps},
+    "MlpWithDepthwiseConv": _conv_mlp,
+}
+"""timm's classes of MLPs, and what reads the part off one."""
 
 
 def global_attention(module: Any) -> Data:
@@ -167,8 +208,10 @@ def stage(blocks: Sequence[Any], mixer: Callable[[Any], Data | str]) -> Data:
     """A stage, whose blocks differ in nothing but their mixers, and their drop path."""
     mlps = [b.mlp_channels if hasattr(b, "mlp_channels") else b.mlp for b in blocks]
     fields = same(map(mlp, mlps), "MLPs")
-    names = ("norm", "norm1", "norm2")
-    norms = (norm(getattr(b, name)) for b in blocks for name in names if hasattr(b, name))
+    names = ("norm", "norm1", "norm2", "norm1_post", "norm2_post")
+    found = (optional_norm(getattr(b, name, _NONE)) for b in blocks for name in names)
+    norms = [one for one in found if one is not None]
+    need(norms, "its blocks have no norms")
     mixers = [mixer(block) for block in blocks]
     # the shortest cycle
     period = next(n for n in range(1, len(mixers) + 1) if mixers[n:] == mixers[: len(mixers) - n])

@@ -20,5 +20,6 @@ register_layout(
         [row(f"{top}.*", f"{top}.*") for top in ("stem", "position_embedding", "norm", "head")]
         + [row("stages.{i}.*", "stages.{i}.*")],
         _is_own,
+        axes=None,
     )
 )

@@ -1,4 +1,4 @@
-"""transformers: Swin and Swin V2, each ForImageClassification, Model and Backbone."""
+"""transformers: Swin, Swin V2 and Dinat, each ForImageClassification, Model and Backbone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections.abc import Callable, Collection
 import torch
 
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.weights.layout import FLAT_GRID, SPLIT_QKV, Buffers, Layout
+from hierarch.weights.layout import (
+    BIAS_PER_OFFSET,
+    FLAT_GRID,
+    LAYER_SCALES,
+    SPLIT_QKV,
+    Buffers,
+    Layout,
+)
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
 from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING
@@ -122,5 +129,49 @@ register_layout(
         submodule="swinv2.",
         outside=("classifier.",),
         small_map=lambda names: "clamp",
+    )
+)
+
+
+_LAYER = "encoder.levels.{i}.layers.{j}"
+
+register_layout(
+    Layout(
+        "huggingface",
+        "dinat",
+        [
+            row("stem.convs.0.*", "embeddings.patch_embeddings.projection.0.*"),
+            row("stem.proj.*", "embeddings.patch_embeddings.projection.1.*"),
+            row("stem.norm.*", "embeddings.norm.*"),
+            row("stages.{i+1}.downsample.conv.*", "encoder.levels.{i}.downsample.reduction.*"),
+            row("stages.{i+1}.downsample.out_norm.*", "encoder.levels.{i}.downsample.norm.*"),
+            row(
+                f"{BLOCK}.mixer.qkv.*",
+                tuple(f"{_LAYER}.attention.self.{name}.*" for name in ("query", "key", "value")),
+                SPLIT_QKV,
+            ),
+            row(
+                f"{BLOCK}.mixer.relative_position_bias_table",
+                f"{_LAYER}.attention.self.rpb",
+                BIAS_PER_OFFSET,
+            ),
+            row(f"{BLOCK}.mixer.proj.*", f"{_LAYER}.attention.output.dense.*"),
+            row(f"{BLOCK}.norm1.*", f"{_LAYER}.layernorm_before.*"),
+            row(f"{BLOCK}.norm2.*", f"{_LAYER}.layernorm_after.*"),
+            row(f"{BLOCK}.mlp.fc1.*", f"{_LAYER}.intermediate.dense.*"),
+            row(f"{BLOCK}.mlp.fc2.*", f"{_LAYER}.output.dense.*"),
+            row(
+                (f"{BLOCK}.layer_scale1.gamma", f"{BLOCK}.layer_scale2.gamma"),
+                f"{_LAYER}.layer_scale_parameters",
+                LAYER_SCALES,
+            ),
+            row("norm.*", "layernorm.*"),
+            *rows("head.fc", "classifier", *LINEAR),
+            row("stages.{i}.norm.*", "hidden_states_norms.stage{i+1}.*"),
+        ],
+        lambda names: "encoder.levels.0.layers.0.attention.self.rpb" in names,
+        submodule="dinat.",
+        outside=("classifier.", "hidden_states_norms."),
+        buffers=_unused_norm,
     )
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierarch.nn.attention import relative_position_index
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import pair
+from hierarch.spec.grid import per_axis
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import Conversion, row, rows
 from hierarch.weights.registry import register_layout
@@ -37,7 +37,7 @@ def _buffers(spec: BackboneSpec) -> Buffers:
     """The relative position indices."""
     return {
         f"stages.{i}.blocks.{j}.attn.w_msa.relative_position_index": relative_position_index(
-            pair(mixer.window_size)
+            per_axis(mixer.window_size)
         )
         for i, j, mixer in attentions(spec)
     }

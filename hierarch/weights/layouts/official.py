@@ -11,7 +11,7 @@ from hierarch.nn.attention import relative_position_index
 from hierarch.nn.window_mixer import shift_mask
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import claim
-from hierarch.spec.grid import Pair, fit, pair
+from hierarch.spec.grid import Sides, fit, per_axis
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import row, rows
 from hierarch.weights.registry import register_layout
@@ -43,7 +43,7 @@ def _is_official(names: Collection[str]) -> bool:
 
 def _buffers(spec: BackboneSpec) -> Buffers:
     """Relative position indices, coordinates (V2) and attention masks, at the spec's image size."""
-    grids = [stage.grid for stage in claim(spec, pair(spec.input_size)).stages]
+    grids = [stage.grid for stage in claim(spec, per_axis(spec.input_size)).stages]
     buffers: Buffers = {}
     for i, j, mixer in attentions(spec):
         window, shift = _cut(mixer, grids[i])
@@ -59,13 +59,13 @@ def _buffers(spec: BackboneSpec) -> Buffers:
     return buffers
 
 
-def _cut(mixer: AttentionSpec, grid: Pair) -> tuple[Pair, Pair]:
+def _cut(mixer: AttentionSpec, grid: Sides) -> tuple[Sides, Sides]:
     """The window and shift that the published code uses for a grid.
 
     Raises `WeightsError` if its masks or position tables do not exist for that grid.
     """
-    own = pair(mixer.window_size)
-    window, shift = fit(grid, own, pair(mixer.shift_size), "clamp_both")
+    own = per_axis(mixer.window_size)
+    window, shift = fit(grid, own, per_axis(mixer.shift_size), "clamp_both")
     if any(n % w for n, w in zip(grid, window, strict=True)):
         raise WeightsError(
             f"the official layout holds masks for one image size, and windows of {window} do not "

@@ -1,17 +1,23 @@
-"""timm: Swin and Swin V2, MetaFormer, ConvNeXt, ViT, MLP-Mixer, ResMLP."""
+"""timm: Swin and Swin V2, MetaFormer, ConvNeXt and ConvNeXt V2, InceptionNeXt, PVT v2, Twins,
+FocalNet, DaViT, MaxViT, ViT, MLP-Mixer, ResMLP."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout
-from hierarch.weights.names import Conversion, row, rows
+import torch
+
+from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, flat_grid_after
+from hierarch.weights.maxvit_rows import MAXVIT, is_maxvit
+from hierarch.weights.names import Conversion, Values, row, rows
 from hierarch.weights.registry import register_layout
 from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, MLP, NORMS, V1, V2
 
 _LAYER = "layers.{i}.blocks.{j}"
 _FLAT = "blocks.{j}"
 _ONE_STAGE = "stages.0.blocks.{j}"
+_REDUCED = ("q.*", "kv.*", "sr.*", "norm.*", "proj.*")
+"""Names inside of attention to a reduced map."""
 
 FROM_CONV_1X1 = Conversion(to_ours=CONV_1X1.to_ours)
 """A linear layer's weight in both libraries, or in theirs a convolution's."""
@@ -24,26 +30,54 @@ def _is_swin(names: Collection[str]) -> bool:
     return "patch_embed.proj.weight" in names and (at_the_start or "head.fc.weight" in names)
 
 
+_VIT = [
+    row("stem.proj.*", "patch_embed.proj.*"),
+    row("position_embedding.table", "pos_embed", FLAT_GRID),
+    row("extra_tokens.class_token", "cls_token"),
+    row("extra_tokens.distillation_token", "dist_token"),
+    row("extra_tokens.registers", "reg_token"),
+    row(f"{_ONE_STAGE}.mixer.qkv.*", f"{_FLAT}.attn.qkv.*"),
+    row(f"{_ONE_STAGE}.mixer.proj.*", f"{_FLAT}.attn.proj.*"),
+    row(f"{_ONE_STAGE}.layer_scale1.gamma", f"{_FLAT}.ls1.gamma"),
+    row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
+    *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
+    row("norm.*", "norm.*"),
+    row("head.norm.*", "fc_norm.*"),
+    *rows("head.fc", "head", *LINEAR),
+    *rows("head.fc_distilled", "head_dist", *LINEAR),
+]
+
+
+def _extra(names: Collection[str]) -> str | None:
+    """Which tokens outside of the grid a ViT has positions for; None if it is no ViT."""
+    if not ("pos_embed" in names and "blocks.0.attn.qkv.weight" in names):
+        return None
+    if "reg_token" in names or "cls_token" not in names:  # beside registers, none has a position
+        return "none"
+    return "class and distillation" if "dist_token" in names else "class"
+
+
 # before Swin's, whose rows have a name for each weight of a ViT as well
-register_layout(
-    Layout(
-        "timm",
-        "vit",
-        [
-            row("stem.proj.*", "patch_embed.proj.*"),
-            row("position_embedding.table", "pos_embed", FLAT_GRID),
-            row(f"{_ONE_STAGE}.mixer.qkv.*", f"{_FLAT}.attn.qkv.*"),
-            row(f"{_ONE_STAGE}.mixer.proj.*", f"{_FLAT}.attn.proj.*"),
-            row(f"{_ONE_STAGE}.layer_scale1.gamma", f"{_FLAT}.ls1.gamma"),
-            row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
-            *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
-            row("norm.*", "norm.*"),
-            row("head.norm.*", "fc_norm.*"),
-            *rows("head.fc", "head", *LINEAR),
-        ],
-        lambda names: "pos_embed" in names and "blocks.0.attn.qkv.weight" in names,
+register_layout(Layout("timm", "vit", _VIT, lambda names: _extra(names) == "none"))
+for _network, _count, _tokens in (
+    ("vit_token", 1, "class"),
+    ("deit_distilled", 2, "class and distillation"),
+):
+    register_layout(
+        Layout(
+            "timm",
+            _network,
+            [
+                row(
+                    ("extra_tokens.position", "position_embedding.table"),
+                    "pos_embed",
+                    flat_grid_after(_count),
+                ),
+                *_VIT,
+            ],
+            lambda names, tokens=_tokens: _extra(names) == tokens,  # type: ignore[misc]
+        )
     )
-)
 
 register_layout(
     Layout(
@@ -131,6 +165,149 @@ register_layout(
         lambda names: "stem.0.weight" in names and "stages.0.blocks.0.conv_dw.weight" in names,
     )
 )
+
+register_layout(
+    Layout(
+        "timm",
+        "inception_next",
+        [
+            row("stem.proj.*", "stem.0.*"),
+            row("stem.norm.*", "stem.1.*"),
+            row("stages.{i}.downsample.norm.*", "stages.{i}.downsample.0.*"),
+            row("stages.{i}.downsample.conv.*", "stages.{i}.downsample.1.*"),
+            *(
+                row(f"{BLOCK}.mixer.{branch}.conv.*", f"{BLOCK}.token_mixer.{branch}.*")
+                for branch in ("dwconv_hw", "dwconv_w", "dwconv_h")
+            ),
+            row(f"{BLOCK}.layer_scale.gamma", f"{BLOCK}.gamma"),
+            *(
+                row(f"{BLOCK}.mlp.{fc}.weight", f"{BLOCK}.mlp.{fc}.weight", CONV_1X1)
+                for fc in ("fc1", "fc2")
+            ),
+            *rows(BLOCK, BLOCK, "norm.*", *MLP),
+            row("head.hidden.fc.*", "head.fc1.*"),
+            row("head.hidden.norm.*", "head.norm.*"),
+            *rows("head.fc", "head.fc2", *LINEAR),
+        ],
+        lambda names: "stages.0.blocks.0.token_mixer.dwconv_hw.weight" in names,
+    )
+)
+
+register_layout(
+    Layout(
+        "timm",
+        "pvt_v2",  # of four stages, as all that are published: the last one's norm is the network's
+        [
+            row("stem.*", "patch_embed.*"),
+            row("norm.*", "stages.3.norm.*"),
+            row("stages.{i}.downsample.conv.*", "stages.{i}.downsample.proj.*"),
+            row("stages.{i}.downsample.out_norm.*", "stages.{i}.downsample.norm.*"),
+            row("stages.{i+1}.downsample.norm.*", "stages.{i}.norm.*"),
+            *rows(f"{BLOCK}.mixer", f"{BLOCK}.attn", *_REDUCED),
+            row(f"{BLOCK}.mlp.conv.conv.*", f"{BLOCK}.mlp.dwconv.*"),
+            *rows(BLOCK, BLOCK, *NORMS, *MLP),
+            *rows("head.fc", "head", *LINEAR),
+        ],
+        lambda names: "patch_embed.proj.weight" in names and "stages.0.norm.weight" in names,
+    )
+)
+
+_TWINS = "blocks.{i}.{j}"
+
+register_layout(
+    Layout(
+        "timm",
+        "twins",
+        [
+            row("stem.*", "patch_embeds.0.*"),
+            row("stages.{i}.downsample.conv.*", "patch_embeds.{i}.proj.*"),
+            row("stages.{i}.downsample.out_norm.*", "patch_embeds.{i}.norm.*"),
+            row("stages.{i}.position.conv.*", "pos_block.{i}.proj.0.*"),
+            *rows(f"{BLOCK}.mixer", f"{_TWINS}.attn", "qkv.*", *_REDUCED),
+            *rows(BLOCK, _TWINS, *NORMS, *MLP),
+            row("norm.*", "norm.*"),
+            *rows("head.fc", "head", *LINEAR),
+        ],
+        lambda names: "patch_embeds.0.proj.weight" in names,
+    )
+)
+
+register_layout(
+    Layout(
+        "timm",
+        "focalnet",
+        [
+            row("stem.*", "stem.*"),
+            row("stages.{i}.downsample.conv.*", "layers.{i}.downsample.proj.*"),
+            row("stages.{i}.downsample.out_norm.*", "layers.{i}.downsample.norm.*"),
+            row(
+                f"{BLOCK}.mixer.focal_layers.{{k}}.conv.weight",
+                f"{_LAYER}.modulation.focal_layers.{{k}}.0.weight",
+            ),
+            *(
+                row(f"{BLOCK}.{ours}.{layer}.weight", f"{_LAYER}.{theirs}.{layer}.weight", CONV_1X1)
+                for ours, theirs, layers in (
+                    ("mixer", "modulation", ("f", "h", "proj")),
+                    ("mlp", "mlp", ("fc1", "fc2")),
+                )
+                for layer in layers
+            ),
+            *rows(f"{BLOCK}.mixer", f"{_LAYER}.modulation", *("f.*", "h.*", "proj.*", "norm.*")),
+            # the norms come after the branches where timm's networks have a factor per channel
+            *(
+                row(f"{BLOCK}.norm{n}.*", f"{_LAYER}.norm{n}{post}.*", when=when)
+                for n in (1, 2)
+                for post, when in (("_post", f"{BLOCK}.layer_scale{n}.gamma"), ("", None))
+            ),
+            *(row(f"{BLOCK}.layer_scale{n}.gamma", f"{_LAYER}.ls{n}.gamma") for n in (1, 2)),
+            *rows(BLOCK, _LAYER, *MLP),
+            row("norm.*", "norm.*"),
+            *rows("head.fc", "head.fc", *LINEAR),
+        ],
+        lambda names: "layers.0.blocks.0.modulation.f.weight" in names,
+    )
+)
+
+
+def _rolled(count: int) -> Values:
+    """Thirds of a tensor in another order: each `count` places further."""
+    return lambda tensors: [torch.cat(tensors[0].chunk(3)[-count:] + tensors[0].chunk(3)[:-count])]
+
+
+_VALUES_FIRST = Conversion(to_theirs=_rolled(1), to_ours=_rolled(2))
+"""Ours: queries, keys and values in one tensor. Theirs, in attention among channels: what has the
+role of values, then of queries, then of keys."""
+_BLOCK_OF_TWO = "stages.{i}.blocks.{j}"
+_HALVES = tuple((f"stages.{{i}}.blocks.{{2j+{n}}}", f"{_BLOCK_OF_TWO}.{n}") for n in (0, 1))
+"""Ours: blocks that alternate in their mixers. Theirs: blocks of two."""
+
+register_layout(
+    Layout(
+        "timm",
+        "davit",
+        [
+            row("stem.proj.*", "stem.conv.*"),
+            row("stem.norm.*", "stem.norm.*"),
+            *rows("stages.{i}.downsample", "stages.{i}.downsample", "norm.*", "conv.*"),
+            row(f"{_HALVES[1][0]}.mixer.qkv.*", f"{_HALVES[1][1]}.attn.qkv.*", _VALUES_FIRST),
+            *(
+                each
+                for ours, theirs in _HALVES
+                for each in (
+                    *rows(f"{ours}.mixer", f"{theirs}.attn", "qkv.*", "proj.*"),
+                    *(row(f"{ours}.position{n}.conv.*", f"{theirs}.cpe{n}.proj.*") for n in (1, 2)),
+                    *rows(ours, theirs, *NORMS, *MLP),
+                )
+            ),
+            row("norm.*", "norm_pre.*"),
+            row("head.norm.*", "head.norm.*"),
+            *rows("head.fc", "head.fc", *LINEAR),
+        ],
+        lambda names: "stages.0.blocks.0.0.cpe1.proj.weight" in names,
+    )
+)
+
+register_layout(Layout("timm", "maxvit", MAXVIT, is_maxvit))
 
 _AFFINE = Conversion(
     to_theirs=lambda tensors: [tensors[0][None, None]],

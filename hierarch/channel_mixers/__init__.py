@@ -1,0 +1,1 @@
+"""Channel mixers, one file each. The file's name is the part's name."""

@@ -1,0 +1,1 @@
+"""One HTML file that shows networks: their architecture, cost, windows and masks, and results."""

@@ -1,0 +1,1 @@
+"""Position embeddings, one file each. The file's name is the part's name."""
