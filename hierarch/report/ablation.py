@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hierarch.report.formats import Block, Line, Paragraph, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import giga, shown_size, sides_by_name
 from hierarch.spec.grid import Sides
 from hierarch.statistics import Difference, Summary, differences, summary
@@ -77,7 +78,7 @@ class ArmRuns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationReport:
+class AblationReport(Shown):
     """What `hierarch ablate` prints, and everything that it follows from.
 
     >>> runs = tuple(CellRun(seed=i, top1=top1) for i, top1 in enumerate((0.5, 0.52, 0.51)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierarch.report.formats import Block, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import giga, shown_size
 from hierarch.spec.base import plain
 from hierarch.spec.grid import Sides
@@ -41,7 +42,7 @@ class PartReport:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Shown):
     """What `hierarch show` prints for one image size."""
 
     parts: tuple[PartReport, ...]

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-
-from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
+from hierarch.report.formats import Block, Paragraph, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import Row, shown_size, sides_by_name
 from hierarch.spec.grid import Sides
 
@@ -181,7 +180,7 @@ class BenchSetting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchReport:
+class BenchReport(Shown):
     """The result of `hierarch.benchmark`.
 
     >>> from hierarch import benchmark
@@ -245,17 +244,6 @@ class BenchReport:
             Paragraph(LEGEND),
             *map(Paragraph, self.notes),
         ]
-
-    def render(self) -> RenderableType:
-        """Tables for a terminal."""
-        return draw(self.blocks())
-
-    def markdown(self) -> str:
-        """Tables as Markdown."""
-        return markdown(self.blocks())
-
-    def __rich__(self) -> RenderableType:
-        return self.render()
 
     def head(self) -> str:
         """The machine and how it was used, in a line."""

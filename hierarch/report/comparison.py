@@ -7,11 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-
 from hierarch.report.bench import BenchReport, BenchRow
-from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
+from hierarch.report.formats import Block, Paragraph, Table
 from hierarch.report.network import Report, SizeReport
+from hierarch.report.shown import Shown
 from hierarch.report.tables import Row, giga, shown_size, sides_by_name
 
 LEGEND = (
@@ -54,7 +53,7 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """What `hierarch.compare` found; the first network is what the others are compared with.
 
     >>> from hierarch import compare
@@ -117,17 +116,6 @@ class Comparison:
             for network in self.networks
             for i in range(len(network.report.sizes))
         ]
-
-    def render(self) -> RenderableType:
-        """Tables for a terminal."""
-        return draw(self.blocks())
-
-    def markdown(self) -> str:
-        """Tables as Markdown."""
-        return markdown(self.blocks())
-
-    def __rich__(self) -> RenderableType:
-        return self.render()
 
     def _both(self, network: Compared, index: int) -> dict[str, float | None]:
         """Each number, and its share of the first network's, less 1."""

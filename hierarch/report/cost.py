@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from rich.console import RenderableType
 
 from hierarch.report.formats import Block, Paragraph, Table, Title, draw, markdown
+from hierarch.report.shown import Shown
 from hierarch.report.tables import EXTENTS, Row, giga, shown_size, sides_by_name
 from hierarch.spec.grid import Sides
 
@@ -68,7 +69,7 @@ AnyCost = TypeVar("AnyCost", bound=Cost, covariant=True)
 
 
 @dataclass(frozen=True)
-class CostReport(ABC, Generic[AnyCost]):
+class CostReport(Shown, ABC, Generic[AnyCost]):
     """A network's cost at several image sizes, and how it grows; a `Printable`."""
 
     name: str
@@ -139,9 +140,6 @@ class CostReport(ABC, Generic[AnyCost]):
     def markdown(self, *, by: By = "stage") -> str:
         """Tables as Markdown."""
         return markdown(self.blocks(by=by))
-
-    def __rich__(self) -> RenderableType:
-        return self.render()
 
 
 def totals(cost: Cost) -> Row:

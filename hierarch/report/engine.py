@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from hierarch.report.formats import Block, Line, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import Row
 
 BLOCK = re.compile(r"\bblocks\.(\d+)")
@@ -43,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """What `engine.explain` found, in the order of first calls.
 
     >>> found = Explanation((Step("stages.0", "Stage.forward", "streamed", 1),))
@@ -98,7 +99,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Explanations:
+class Explanations(Shown):
     """Explanations of several networks, or of one for several batches of images."""
 
     found: tuple[Explanation, ...]

@@ -7,9 +7,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.console import RenderableType
-
-from hierarch.report.formats import Block, Line, Paragraph, Table, Title, draw
+from hierarch.report.formats import Block, Line, Paragraph, Table, Title
+from hierarch.report.shown import Shown
 from hierarch.report.tables import Row, shown_size, sides_by_name
 from hierarch.spec.grid import Sides
 
@@ -128,7 +127,7 @@ class ImageCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportReport:
+class ExportReport(Shown):
     """The result of `hierarch.export`.
 
     >>> from hierarch import build, export
@@ -231,9 +230,6 @@ class ExportReport:
     def _written(self) -> str:
         sizes = f"{self.bytes / 1e6:,.1f} MB; weights in float32: {self.weight_bytes / 1e6:,.1f} MB"
         return f"written: {self.path} ({sizes})"
-
-    def __rich__(self) -> RenderableType:
-        return draw(self.blocks())
 
 
 def _finite(number: float) -> float | None:

@@ -9,11 +9,12 @@ from hierarch.report.cost import By, Cost, CostReport
 from hierarch.report.formats import Block, Table
 from hierarch.report.network import Report
 from hierarch.report.peer import PeerReport
+from hierarch.report.shown import Shown
 from hierarch.report.tables import Row, giga, shown_size
 
 
 @dataclass(frozen=True)
-class FlopsReport:
+class FlopsReport(Shown):
     """What `hierarch flops` prints: the report on each network, and all of them side by side."""
 
     reports: tuple[Report, ...]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierarch.report.formats import Block, Table
+from hierarch.report.shown import Shown
 from hierarch.spec.fields import FieldInfo, describe, either, yaml
 from hierarch.spec.registry import get, names
 from hierarch.spec.schema import schema
@@ -54,7 +55,7 @@ class MixerEntry:
 
 
 @dataclass(frozen=True)
-class MixerListing:
+class MixerListing(Shown):
     """What `hierarch mixers` prints.
 
     >>> from hierarch.report import text

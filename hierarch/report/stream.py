@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-
-from hierarch.report.formats import Block, Paragraph, Table, draw, markdown
+from hierarch.report.formats import Block, Paragraph, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import shown_size
 from hierarch.spec.grid import Sides, tokens
 
@@ -79,7 +78,7 @@ class StreamRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamReport:
+class StreamReport(Shown):
     """The result of `hierarch.bench.benchmark_stream`.
 
     >>> from hierarch.bench import benchmark_stream
@@ -146,17 +145,6 @@ class StreamReport:
             Paragraph(LEGEND),
             *map(Paragraph, self.notes),
         ]
-
-    def render(self) -> RenderableType:
-        """Tables for a terminal."""
-        return draw(self.blocks())
-
-    def markdown(self) -> str:
-        """Tables as Markdown."""
-        return markdown(self.blocks())
-
-    def __rich__(self) -> RenderableType:
-        return self.render()
 
     def head(self) -> str:
         """The machine, how it was used, and the stream, in a line."""

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hierarch.report.formats import Block, Line
+from hierarch.report.shown import Shown
 from hierarch.spec.fields import yaml
 from hierarch.spec.match import Match
 from hierarch.spec.swap import Swap
 
 
 @dataclass(frozen=True)
-class SwapReport:
+class SwapReport(Shown):
     """The report of `hierarch swap`."""
 
     swap: Swap

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hierarch.report.formats import Block, Line, Paragraph, Table
+from hierarch.report.shown import Shown
 from hierarch.report.tables import shown_size, sides_by_name
 from hierarch.spec.grid import Sides
 
@@ -40,7 +41,7 @@ class TrainReport:
 
 
 @dataclass(frozen=True)
-class TrainReports:
+class TrainReports(Shown):
     """What `hierarch train` prints: a row for each run."""
 
     runs: tuple[TrainReport, ...]
@@ -127,7 +128,7 @@ class SizeAccuracy:
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
+class EvaluationReport(Shown):
     """What `hierarch evaluate` prints.
 
     >>> size = SizeAccuracy(size=(8, 8), loss=0.5, top5=10, confusion=((4, 1), (2, 3)))
@@ -210,7 +211,7 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Shown):
     """What `hierarch predict` prints: the likeliest classes of each image.
 
     >>> Predictions((("cat.jpg", (("cat", 0.9), ("dog", 0.1))),)).images[0][1][0]

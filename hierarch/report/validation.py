@@ -7,6 +7,7 @@ from typing import Any
 
 from hierarch.errors import Problem
 from hierarch.report.formats import Block, Line
+from hierarch.report.shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class ValidatedSpec:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Shown):
     """What `hierarch validate` prints. Problems are in JSON and CSV; for people, the command writes
     them to stderr as one error."""
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import RenderableType
-
-from hierarch.report.formats import Block, Line, Paragraph, Table, draw
+from hierarch.report.formats import Block, Line, Paragraph, Table
+from hierarch.report.shown import Shown
 from hierarch.spec.backbone import BackboneSpec
 
 SHOWN = 12
@@ -89,7 +88,7 @@ class Resampled:
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(Shown):
     """How each weight of a model and of a checkpoint was treated by `load_weights`.
 
     >>> from hierarch import build, load_weights
@@ -165,12 +164,9 @@ class LoadReport:
             ),
         ]
 
-    def __rich__(self) -> RenderableType:
-        return draw(self.blocks())
-
 
 @dataclass(frozen=True)
-class ConversionReport:
+class ConversionReport(Shown):
     """What `convert_weights` read and wrote.
 
     >>> from hierarch import build, convert_weights
