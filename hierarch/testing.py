@@ -293,32 +293,41 @@ def windows_are_independent(mixer: Mixer, network: BackboneSpec) -> None:
 
 def runs_alike_in_a_block(mixer: Mixer, network: BackboneSpec) -> None:
     """A block with it gives the same output and gradients with the engine and without it: with
-    autograd off, for several tile sizes, with autograd on, and in training; in float64 and float32,
-    and roughly in bfloat16."""
+    autograd off, in windows for several tile sizes, too, with autograd on, and in training; in
+    float64 and float32, and roughly in bfloat16."""
     model = build(network)
     if not hasattr(model, "set_tile_size"):  # installed without the engine
         return
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
+    in_windows = any(isinstance(module, WindowMixer) for module in model.modules())
+    tiles = (1, 3 * math.prod(mixer.tile()), None) if in_windows else ()
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         stage = model.to(dtype).stages[0]
         for grid in _grids(mixer):
             x = _input(network, grid).to(dtype)
             with engine_disabled():
                 wanted = _outputs(stage, x)
-            for tile in (1, 3 * math.prod(mixer.tile()), "auto", None):
+            model.set_tile_size("auto")
+            for way, out in _outputs(stage, x).items():
+                _compare(out, wanted[way], f"{way}, on {grid}")
+            for tile in tiles:
                 model.set_tile_size(tile)
-                for way, out in _outputs(stage, x).items():
-                    _compare(out, wanted[way], f"{way}, tile size {tile}, on {grid}")
+                _compare(_inferred(stage, x), wanted["eval"], f"tile size {tile}, on {grid}")
+
+
+def _inferred(stage: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = stage.eval()(x)
+    return out
 
 
 def _outputs(stage: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """A stage's outputs and gradients, by mode. What training does to running statistics is
     undone."""
     outputs, buffers = {}, [(buffer, buffer.clone()) for buffer in stage.buffers()]
-    with torch.no_grad():
-        outputs["eval"] = stage.eval()(x)
+    outputs["eval"] = _inferred(stage, x)
     if x.dtype is torch.bfloat16:
         return outputs
     for training in (False, True):

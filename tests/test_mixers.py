@@ -428,7 +428,7 @@ BREAKS = {
     "two windows mixed in one type": (
         {"module": "MixesTwoWindowsInFloat32"},
         "runs_alike_in_a_block",
-        "something else in a block: eval, tile size 1",
+        "something else in a block: ",
     ),
 }
 

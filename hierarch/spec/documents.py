@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from collections.abc import Mapping, Sized
 from pathlib import Path
@@ -20,6 +22,15 @@ Model = TypeVar("Model", bound=Spec)
 def read(source: str | os.PathLike[str], kind: Kind) -> Document:
     """A file, or one of the library's own by name, as plain data. Raises `SpecError`."""
     path = find(source, kind)
+    if not path.is_relative_to(shipped.folder(kind.folder)):
+        return parse(read_text(path, kind), source=str(path), kind=kind)
+    parsed = _parsed(path, kind, path.stat().st_mtime_ns)
+    return Document(copy.deepcopy(parsed.data), parsed.places, parsed.source)
+
+
+@functools.cache
+def _parsed(path: Path, kind: Kind, changed: int) -> Document:
+    """One of the library's own files, parsed once: that takes most of the time of reading it."""
     return parse(read_text(path, kind), source=str(path), kind=kind)
 
 
@@ -47,7 +58,7 @@ def find(source: str | os.PathLike[str], kind: Kind) -> Path:
 
 def presets(kind: Kind) -> list[str]:
     """The names of the documents that come with the library, sorted."""
-    return shipped.documents(kind.folder)
+    return list(shipped.documents(kind.folder))
 
 
 def _preset(name: str, kind: Kind) -> str | None:

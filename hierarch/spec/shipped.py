@@ -30,10 +30,11 @@ def folder(name: str) -> Path:
     return installed if installed.is_dir() else checkout
 
 
-def documents(name: str) -> list[str]:
+@functools.cache
+def documents(name: str) -> tuple[str, ...]:
     """The names of a folder's documents, sorted: `swin_tiny`, `vit/vit_tiny_patch16`."""
-    files = folder(name).rglob("*.yaml")
-    return sorted(file.relative_to(folder(name)).with_suffix("").as_posix() for file in files)
+    files = (file.relative_to(folder(name)) for file in folder(name).rglob("*.yaml"))
+    return tuple(sorted(file.with_suffix("").as_posix() for file in files))
 
 
 def schema(name: str) -> dict[str, Any]:
