@@ -1,5 +1,6 @@
 """Fixtures: a fixed random seed for every test, and the command line, run in this process."""
 
+import gc
 import sys
 
 import pytest
@@ -34,6 +35,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_cover")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+    gc.freeze()  # half a million objects of libraries, which else are looked through all the time
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ RULES_OF = {
 }
 """The rules for the new exporter, which takes seconds a block. How windows are cut is one code for
 all mixers, so that each rule is exported with one of them, and that of two after a merging.
-All rules with each are in test_export, by torch.export, with which this exporter begins."""
+Others are in test_export, by torch.export, with which this exporter begins."""
 
 
 def built(mixers, **fields):

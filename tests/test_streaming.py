@@ -35,6 +35,12 @@ HEAD = {"num_classes": 5}
 SIZES = [(2, 64, 64), (1, 37, 50), (3, 7, 101), (1, 1, 1)]
 
 
+@pytest.fixture(autouse=True)
+def no_maps_are_few(monkeypatch):
+    """As in large images, mask by mask; small networks elsewhere have a mask for each sequence."""
+    monkeypatch.setattr(attention, "FEW_MAP_ELEMENTS", 0)
+
+
 @pytest.fixture(params=WINDOWED)
 def model(request):
     return perturb(hierarch.build(tiny(request.param, head=HEAD)))
@@ -959,3 +965,22 @@ def test_rows_of_any_type_width_and_offset_are_written(dtype, dim, offset, acros
     wanted[places] = new
     gathering.write(out, places, new)
     assert torch.equal(out.nan_to_num(9), wanted.nan_to_num(9))
+
+
+def test_few_attention_maps_are_made_in_one_call(monkeypatch):
+    """Of windows of four kinds, on a grid of 2x2 windows."""
+    mixer = hierarch.load(tiny()).plan()[0].mixers[1].build(8).eval()
+    x, calls = noise(1, 8, 8, 8), []
+    once = F.scaled_dot_product_attention
+
+    def counted(*args, **options):
+        calls.append(len(args[0]))
+        return once(*args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+    wanted = defined(mixer, x)
+    for limit, sequences in [(4 * 2 * 16 * 16 - 1, [1, 1, 1, 1]), (4 * 2 * 16 * 16, [4])]:
+        monkeypatch.setattr(attention, "FEW_MAP_ELEMENTS", limit)
+        calls.clear()
+        assert_close(streamed(mixer, x), wanted)
+        assert calls == sequences

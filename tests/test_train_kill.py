@@ -79,7 +79,7 @@ def server():
 def command(tmp_path):
     data = train_data.npz(tmp_path / "data.npz")
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(train_data.RECIPE | {"checkpoint_steps": 1, "epochs": 8}))
+    recipe.write_text(json.dumps(train_data.RECIPE | {"checkpoint_steps": 1, "epochs": 4}))
     spec = tmp_path / "spec.yaml"
     spec.write_text(json.dumps(train_data.network()))
 
