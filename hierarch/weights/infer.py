@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from hierarch.report.weights import Location, taken
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import Sides
 from hierarch.spec.load import load, loads, override, presets
+from hierarch.spec.params import params
 from hierarch.weights.adapt import is_shaped
 from hierarch.weights.files import Source, read
 from hierarch.weights.infer_swin import SwinShapes
@@ -24,6 +26,8 @@ from hierarch.weights.recognize import DERIVED_BUFFERS, Recognized, recognize
 from hierarch.weights.shapes import Shapes, Undetermined
 
 LOGGER = logging.getLogger("hierarch")
+BUFFERS = ("running_mean", "running_var", "random_matrix")
+"""What a state dict has that is no parameter."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +168,14 @@ def _like_a_preset(recognized: Recognized, shapes: Shapes) -> tuple[dict[str, An
     Raises `Undetermined` unless exactly one preset then has weights of these names and shapes.
     """
     fitting: dict[BackboneSpec, str] = {}
+    learned = sum(math.prod(shapes[name]) for name in shapes if not name.endswith(BUFFERS))
     for name in presets():
         template = load(name)
         try:
             spec = override(template, _changes(template, shapes))
         except (SpecError, WeightsError):
+            continue
+        if params(spec) != learned:  # sooner known than what the network's weights are
             continue
         with torch.device("meta"):
             state = build(spec).state_dict()
