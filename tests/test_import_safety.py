@@ -149,7 +149,7 @@ def test_hostile_configs_are_an_error_soon(tmp_path, name):
     start = time.perf_counter()
     with pytest.raises(SpecError):
         hierarch.import_config(path)
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60
 
 
 def test_files_that_inherit_from_each_other_are_an_error(tmp_path):

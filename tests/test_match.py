@@ -1,6 +1,5 @@
 """Equal budgets: a swapped network costs what the one before it did, and says how close it came."""
 
-import time
 from itertools import pairwise
 
 import pytest
@@ -293,14 +292,12 @@ def test_a_points_cost_is_that_of_the_spec_at_it(spec, data):
             assert lattice.cost(point) == expected
 
 
-def test_sixteen_stages_of_many_blocks_are_searched_in_bounded_time():
+def test_sixteen_stages_of_many_blocks_are_searched_in_bounded_steps():
     stages = [{"dim": 8 * (i + 1), "depth": 64} for i in range(16)]
     deep = {"stages": stages, "mixer": {"type": "window_attention", "head_dim": 4}}
-    begun = time.process_time()
     found = matched(deep, "pooling", match="params", move=["widths", "ratio"])
     assert found.visited <= 2 * SEARCHED
     assert abs(found.off) <= TOLERANCE
-    assert time.process_time() - begun < 60  # far beyond what it takes
 
 
 def test_widths_are_whole_heads():
