@@ -35,7 +35,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_cover")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
-    gc.freeze()  # half a million objects of libraries, which else are looked through all the time
+    gc.set_threshold(
+        50_000, 20, 50
+    )  # else half a million objects of libraries are gone through often
 
 
 @pytest.fixture(autouse=True)
