@@ -80,7 +80,7 @@ TOLD_APART = [
     *("pvt_v2_b0", "twins_svt_small", "deit_tiny_patch16", "deit_tiny_distilled_patch16"),
     *("focalnet_tiny_srf", "focalnet_large_fl3", "davit_tiny", "inception_next_atto"),
     *("nat_small", "dinat_tiny", "maxvit_tiny", "maxvit_small"),
-    *("van_b0", "cswin_tiny"),
+    *("van_b0", "cswin_tiny", "dinov3_small_patch16", "dinov3_small_plus_patch16"),
 ]
 
 

@@ -1,5 +1,5 @@
 """timm: Swin and Swin V2, MetaFormer, ConvNeXt and ConvNeXt V2, InceptionNeXt, PVT v2, Twins,
-FocalNet, DaViT, MaxViT, ViT, MLP-Mixer, ResMLP."""
+FocalNet, DaViT, MaxViT, ViT, DINOv3, MLP-Mixer, ResMLP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 import torch
 
-from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, flat_grid_after
+from hierarch.weights.eva_rows import eva, is_eva
+from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, flat_grid_after, has_gate
 from hierarch.weights.maxvit_rows import MAXVIT, is_maxvit
 from hierarch.weights.names import Conversion, Values, row, rows
 from hierarch.weights.registry import register_layout
@@ -76,6 +77,17 @@ for _network, _count, _tokens in (
                 *_VIT,
             ],
             lambda names, tokens=_tokens: _extra(names) == tokens,  # type: ignore[misc]
+        )
+    )
+
+for _name, _gated in (("eva", False), ("eva_swiglu", True)):
+    register_layout(
+        Layout(
+            "timm",
+            _name,
+            eva(gated=_gated),
+            lambda names, gated=_gated: is_eva(names, gated=gated),  # type: ignore[misc]
+            fits=lambda ours, gated=_gated: has_gate(ours) == gated,  # type: ignore[misc]
         )
     )
 
