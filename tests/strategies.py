@@ -172,7 +172,7 @@ def mixers() -> SearchStrategy[Any]:
 
 
 def blocks() -> SearchStrategy[Any]:
-    return st.sampled_from(["pre_norm", "post_norm", "single_residual"]) | mappings(
+    return st.sampled_from(["pre_norm", "post_norm", "single_residual", "parallel"]) | mappings(
         {"type": "pre_norm"},
         residual_scale=st.none() | st.sampled_from([0.1, 1]),
         position=st.sampled_from(

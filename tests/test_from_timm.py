@@ -112,6 +112,7 @@ PRESETS = [
     *("focalnet/focalnet_tiny_srf", "focalnet/focalnet_large_fl3", "davit/davit_tiny"),
     *("maxvit/maxvit_tiny", "maxvit/maxvit_small"),
     *("vit/dinov3_small_patch16", "vit/dinov3_small_plus_patch16"),
+    "vit/parallel_vit_wee_patch16",
     *("vit/vit_tiny_patch16", "mlp/mlp_mixer_base_patch16", "mlp/resmlp_s12"),
 ]
 

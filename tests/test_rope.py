@@ -17,6 +17,7 @@ import hierarch
 from hierarch import SpecError, engine
 from hierarch.errors import PeerError
 from hierarch.nn.rope import rotated
+from hierarch.plots.blocks import steps
 from hierarch.spec.params import params
 
 ROPE = {"type": "global_attention", "head_dim": 8, "key_bias": False, "rope": {"temperature": 30.0}}
@@ -218,6 +219,12 @@ def test_gradients_are_the_same_where_blocks_are_recomputed(per):
         model.zero_grad()
     assert all(map(torch.equal, *grads))
     assert all(grad.any() for grad in grads[0])
+
+
+def test_a_drawing_of_a_block_needs_no_grid():
+    [block, _] = hierarch.load(SPEC).plan()[0].blocks
+    names = [step.name for step in steps(block) if step.is_module]
+    assert names == ["norm1", "mixer", "norm2", "mlp"]
 
 
 def test_a_mixer_in_the_cycle_that_takes_no_grid_is_told_none():

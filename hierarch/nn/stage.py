@@ -36,9 +36,14 @@ class Block(nn.Module):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         """(..., C), twice -> (..., C): the block's output from its input and the mixer's output."""
 
-    def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
+    def mixed(self, x: Tensor, grid: Sides | None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C): the mixer's output."""
         told = (grid,) if self.takes_grid and grid else ()
-        return self.after(x, self.mixer(self.before(x), *told))
+        mixed: Tensor = self.mixer(x, *told)
+        return mixed
+
+    def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
+        return self.after(x, self.mixed(self.before(x), grid))
 
 
 class Stage(nn.Module):

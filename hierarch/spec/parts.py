@@ -186,6 +186,10 @@ class BlockSpec(Part):
     norms: ClassVar[int]
     """Number of norms in a block, without those that it has for its channel mixer."""
 
+    def norm_count(self, block: BlockPlan) -> int:
+        """The number of a block's norms, without those inside of its mixers."""
+        return self.norms + block.channel_mixer.norms
+
     @property
     def needs_grid(self) -> bool:
         """Whether a part of its own, such as a position embedding, needs the grid; see

@@ -28,6 +28,7 @@ from hierarch.weights.timm_parts import (
     need,
     norm,
     optional_norm,
+    parallel_stage,
     patch_embed,
     rope,
     same,
@@ -379,11 +380,14 @@ def _vision_transformer(model: Any) -> Read:
     for name in ("norm_pre", "patch_drop"):
         need(isinstance(getattr(model, name), nn.Identity), f"a spec has no {name}")
     kinds = {type(block).__name__ for block in model.blocks}
-    need(kinds == {"Block"}, f"a spec has no block like {', '.join(kinds)}")
-    one = stage(model.blocks, lambda block: global_attention(block.attn))
-    one["layer_scale"] = scale(getattr(model.blocks[0].ls1, "gamma", None), 1e-5)
-    gated = hasattr(model.blocks[0].mlp, "fc1_g")
-    need(not gated, "the weights of a ViT with SwiGLU are not recognized")
+    if kinds == {"ParallelScalingBlock"}:
+        one = parallel_stage(model.blocks)
+    else:
+        need(kinds == {"Block"}, f"a spec has no block like {', '.join(kinds)}")
+        one = stage(model.blocks, lambda block: global_attention(block.attn))
+        one["layer_scale"] = scale(getattr(model.blocks[0].ls1, "gamma", None), 1e-5)
+        gated = hasattr(model.blocks[0].mlp, "fc1_g")
+        need(not gated, "the weights of a ViT with SwiGLU are not recognized")
     need(model.pos_embed is not None, "the weights of a ViT without positions are not recognized")
     position = {"type": "absolute", "grid": list(model.patch_embed.grid_size)}
     data = {"position_embedding": position} | _with_extra_tokens(model)

@@ -249,6 +249,38 @@ def stage(blocks: Sequence[Any], mixer: Callable[[Any], Data | str]) -> Data:
     }
 
 
+def parallel_stage(blocks: Sequence[Any]) -> Data:
+    """A stage of blocks with attention and MLP side by side."""
+
+    def fields(block: Any) -> Data:
+        for inner in ("q_norm", "k_norm"):
+            plain = isinstance(getattr(block, inner), nn.Identity)
+            need(plain, f"a spec has no {inner} inside attention")
+        need(block.out_proj is None, "its block has one layer after attention and MLP")
+        need(block.attn_out_proj.bias is not None, "an MLP has biases in both layers, or in none")
+        hidden, _, _, dim = block.in_split
+        return {
+            "dim": dim,
+            "block": "parallel",
+            "mixer": [
+                {
+                    "type": "global_attention",
+                    "head_dim": block.head_dim,
+                    "qkv_bias": block.in_proj.bias is not None,
+                }
+            ],
+            "norm": norm(block.in_norm),
+            "mlp_ratio": ratio(hidden, dim),
+            "activation": activation(block.mlp_act),
+        }
+
+    return same(map(fields, blocks), "blocks") | {
+        "depth": len(blocks),
+        "layer_scale": scale(getattr(blocks[0].ls, "gamma", None), 1e-5),
+        "drop_paths": [drop_path(block) for block in blocks],
+    }
+
+
 def drop_path(block: Any) -> float:
     """The rate of a block's drop path."""
     rates = (float(m.drop_prob) for m in block.modules() if type(m).__name__ == "DropPath")
