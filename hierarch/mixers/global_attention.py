@@ -92,10 +92,9 @@ class GlobalAttention(SelfAttention):
         row = x.flatten(1, -2)
         if self.rope is None:
             return self.attend(row).view_as(x)
-        q, k, v = self.split(row)
-        on = tuple(x.shape[1:3]) if grid is None else grid
-        q, k = (rotated(of, on, temperature=self.rope.temperature) for of in (q, k))
-        return functional.linear(self.proj, functional.attention(q, k, v, ())).view_as(x)
+        qkv, on = self.split(row), tuple(x.shape[1:3]) if grid is None else grid
+        q, k = rotated(qkv[:2], on, temperature=self.rope.temperature)
+        return functional.linear(self.proj, functional.attention(q, k, qkv[2], ())).view_as(x)
 
     def added_bias(self) -> Tensor | None:
         return without_key_bias(self.q_bias, self.v_bias)

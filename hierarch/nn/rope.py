@@ -27,9 +27,10 @@ def rotated(x: Tensor, grid: Sides, *, temperature: float) -> Tensor:
     outside = x.shape[-2] - tokens(grid)
     made = (*grid, outside, x.shape[-1], temperature, dtype)
     sin, cos = functional.constant(rotation, *made, device=x.device).unbind()
-    # Su et al., eq. (34)
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+    # Su et al., eq. (34): a cos - b sin, b cos + a sin
+    a, b = x.to(dtype).chunk(2, -1)
+    turned = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
+    return torch.cat(turned, -1).to(x.dtype)
 
 
 def rotation(
