@@ -7,7 +7,7 @@ from oracles import relative
 from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 
 import hierarch
-from hierarch import engine
+from hierarch import engine, plots
 from hierarch.errors import PeerError
 from hierarch.plots.blocks import steps
 from hierarch.spec.params import params
@@ -97,3 +97,7 @@ def test_a_drawing_shows_two_branches_that_begin_at_the_norm():
     branches = {module for step in found for skip in step.skips for module in skip.modules}
     assert branches | {step.name for step in found} >= {"mixer", "mlp"}
     assert len([step for step in found if step.name == "add"]) == 2
+    texts = plots.architecture(tiny(block="parallel") | {"mixer": "pooling"}).axes[0].texts
+    height = {text.get_text(): text.get_position()[1] for text in texts}
+    # the inner branch is below the line, and the outer one above, as the block's title
+    assert height["MLP ×2, gelu"] < height["pooling"] < height["parallel, pooling kernel_size=3"]
