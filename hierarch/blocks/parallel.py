@@ -71,4 +71,4 @@ class Parallel(Block):
 
     def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
         normed = self.before(x)  # once for both
-        return self.joined(x, normed, self.mixed(normed, grid))
+        return self.joined(x, normed, self.mixer(normed, *self.told(grid)))

@@ -36,14 +36,12 @@ class Block(nn.Module):
     def after(self, x: Tensor, mixed: Tensor) -> Tensor:
         """(..., C), twice -> (..., C): the block's output from its input and the mixer's output."""
 
-    def mixed(self, x: Tensor, grid: Sides | None) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C): the mixer's output."""
-        told = (grid,) if self.takes_grid and grid else ()
-        mixed: Tensor = self.mixer(x, *told)
-        return mixed
+    def told(self, grid: Sides | None) -> tuple[Sides, ...]:
+        """What the mixer is given beside tokens: nothing, or the grid."""
+        return (grid,) if self.takes_grid and grid else ()
 
     def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
-        return self.after(x, self.mixed(self.before(x), grid))
+        return self.after(x, self.mixer(self.before(x), *self.told(grid)))
 
 
 class Stage(nn.Module):
@@ -86,12 +84,14 @@ class Stage(nn.Module):
         return [partial(layer, grid=grid) for layer in self.layers]
 
     def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
-        layers = self.layers_on(grid)
+        layers: list[Layer] = [self.downsample, *self.layers_on(grid)]
         if self.training and self.grad_checkpointing == "stage":
-            return keeping_input(partial(through, [self.downsample, *layers]))(x)
-        if self.training and self.grad_checkpointing == "block":
-            layers = [*map(keeping_input, layers)]
-        return through([self.downsample, *layers], x)
+            layers = [keeping_input(partial(through, layers))]
+        elif self.training and self.grad_checkpointing == "block":
+            layers = [self.downsample, *map(keeping_input, layers[1:])]
+        for layer in layers:
+            x = layer(x)
+        return x
 
 
 Layer = Callable[[Tensor], Tensor]
