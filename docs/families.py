@@ -56,6 +56,8 @@ FAMILIES = {
     r"vit/vit.*": "ViT, averaged",
     r"vit/deit.*": "ViT, DeiT",
     r"vit/dinov2.*": "DINOv2",
+    r"vit/dinov3.*": "DINOv3",
+    r"vit/parallel.*": "ViT, parallel",
     r"mlp/mlp_mixer.*": "MLP-Mixer",
     r"mlp/resmlp.*": "ResMLP",
 }

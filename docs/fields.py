@@ -12,6 +12,7 @@ from hierarch.spec.base import Spec
 from hierarch.spec.extra_tokens import ExtraTokensSpec
 from hierarch.spec.fields import FieldInfo, describe, either, yaml
 from hierarch.spec.head import HeadSpec
+from hierarch.spec.rope import RopeSpec
 from hierarch.train import recipe
 
 BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -19,7 +20,13 @@ BLOCK = re.compile(r"(<!-- fields: (?P<of>\w+) -->\n).*?(<!-- end -->)", re.DOTA
 DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS / name for name in ("spec.md", "training.md", "experiments.md")]
 SCHEMAS = {
-    (hierarch.BackboneSpec, hierarch.StageSpec, HeadSpec, ExtraTokensSpec): hierarch.schema,
+    (
+        hierarch.BackboneSpec,
+        hierarch.StageSpec,
+        HeadSpec,
+        ExtraTokensSpec,
+        RopeSpec,
+    ): hierarch.schema,
     (
         recipe.Recipe,
         recipe.OptimizerRecipe,

@@ -48,6 +48,8 @@ NAMES: list[tuple[str, str, dict[str, Any]]] = [
     (r"focalnet_large_(\w+)", r"focalnet_large_\1", {"num_classes": 21_842}),
     (r"deit_(\w+)_patch16", r"deit_\1_patch16_224", {}),
     (r"dinov2_(\w+)_patch14_registers", r"vit_\1_patch14_reg4_dinov2", {}),
+    (r"dinov3_(\w+)_patch16", r"vit_\1_patch16_dinov3", {"global_pool": "token"}),
+    (r"parallel_vit_wee_patch16", "vit_pwee_patch16_reg1_gap_256", {}),
     (r"vit_(\w+)_patch16", r"vit_\1_patch16_224", _AVERAGED),
     (r"mlp_mixer_base_patch16", "mixer_b16_224", {}),
     (r"resmlp_s(\d+)", r"resmlp_\1_224", {}),
@@ -81,6 +83,7 @@ class Oracle:
         names = "SwinTransformer", "SwinTransformerV2", "MetaFormer", "ConvNeXt", "MlpMixer"
         names += ("VisionTransformer" + "Distilled" * ("distilled" in self.name),)
         names += "PyramidVisionTransformerV2", "Twins", "FocalNet", "DaVit", "MetaNeXt", "MaxxVit"
+        names += ("Eva",)
         return next(getattr(module, n) for n in names if n in vars(module))
 
 

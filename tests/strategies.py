@@ -124,7 +124,12 @@ MIXERS: dict[str, SearchStrategy[Any]] = {
         normalize_modulator=st.booleans(),
         norm=st.none() | norms(),
     ),
-    "global_attention": headed("global_attention", qkv_bias=st.booleans(), proj_bias=st.booleans()),
+    "global_attention": headed(
+        "global_attention",
+        qkv_bias=st.booleans(),
+        key_bias=st.booleans(),
+        proj_bias=st.booleans(),
+    ),
     "pooling": st.just("pooling")
     | mappings({"type": "pooling"}, kernel_size=st.sampled_from([1, 3, 5])),
     "depthwise_conv": st.just("depthwise_conv")
@@ -167,7 +172,7 @@ def mixers() -> SearchStrategy[Any]:
 
 
 def blocks() -> SearchStrategy[Any]:
-    return st.sampled_from(["pre_norm", "post_norm", "single_residual"]) | mappings(
+    return st.sampled_from(["pre_norm", "post_norm", "single_residual", "parallel"]) | mappings(
         {"type": "pre_norm"},
         residual_scale=st.none() | st.sampled_from([0.1, 1]),
         position=st.sampled_from(

@@ -43,7 +43,7 @@ def test_a_wrong_claim_is_found(monkeypatch):
         check_channel_mixer("glu")
 
 
-@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual"])
+@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual", "parallel"])
 @pytest.mark.parametrize("channel_mixer", [*EVERY, "none"], ids=str)
 def test_claims_are_counts_in_every_block(channel_mixer, block):
     spec = network(channel_mixer, block=block, layer_scale=0.1, mlp_bias=False)
@@ -52,12 +52,13 @@ def test_claims_are_counts_in_every_block(channel_mixer, block):
     assert params(spec) == report.params
 
 
-@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual"])
+@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual", "parallel"])
 def test_without_a_channel_mixer_a_block_ends_after_its_token_mixer(block):
     model = perturb(hierarch.build(network("none", block=block)).eval().double())
     assert not [name for name, _ in model.named_parameters() if "mlp" in name or "norm2" in name]
     inner, x = model.stages[0].blocks[0], noise(2, 7, 9, 12).double()
-    mixed = inner.mixer(inner.norm1(x) if block == "pre_norm" else x)
+    before = {"pre_norm": "norm1", "parallel": "norm"}
+    mixed = inner.mixer(getattr(inner, before[block])(x) if block in before else x)
     mixed = inner.norm1(mixed) if block == "post_norm" else mixed
     torch.testing.assert_close(inner(x), x + mixed, rtol=0, atol=1e-12)
 

@@ -141,6 +141,7 @@ def test_one_export_serves_every_size_with_other_attention(mixer):
 BLOCKS = {
     "single_residual": {"block": "single_residual", "norm": "affine", "activation": "squared_relu"},
     "post_norm": {"block": "post_norm", "activation": "star_relu"},
+    "parallel": {"block": "parallel", "layer_scale": 0.5},
     "residual_scale": {"block": {"type": "pre_norm", "residual_scale": 0.5}, "mlp_bias": False},
     "batch_norm": {"norm": "batch_norm"},
     "head": {"head": HEAD | {"pool_first": True, "hidden_ratio": 2}},

@@ -30,7 +30,7 @@ FULL_SIZE = [
     "inception_next/inception_next_atto",
     *("twins/twins_svt_small", "focalnet/focalnet_tiny_srf", "davit/davit_tiny"),
     "maxvit/maxvit_tiny",
-    "vit/vit_tiny_patch16",
+    *("vit/vit_tiny_patch16", "vit/dinov3_small_patch16", "vit/parallel_vit_wee_patch16"),
     *("mlp/mlp_mixer_base_patch16", "mlp/resmlp_s12"),
 ]
 EXACT = 1e-12

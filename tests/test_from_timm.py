@@ -9,7 +9,7 @@ import timm
 import torch
 from helpers import noise, perturb
 from oracles import Oracle, oracle, small
-from timm.layers import SwiGLU
+from timm.layers import GluMlp, SwiGLU
 from timm.models import (
     ConvNeXt,
     DaVit,
@@ -111,6 +111,8 @@ PRESETS = [
     "inception_next/inception_next_tiny",
     *("focalnet/focalnet_tiny_srf", "focalnet/focalnet_large_fl3", "davit/davit_tiny"),
     *("maxvit/maxvit_tiny", "maxvit/maxvit_small"),
+    *("vit/dinov3_small_patch16", "vit/dinov3_small_plus_patch16"),
+    "vit/parallel_vit_wee_patch16",
     *("vit/vit_tiny_patch16", "mlp/mlp_mixer_base_patch16", "mlp/resmlp_s12"),
 ]
 
@@ -148,7 +150,8 @@ def test_a_network_is_made_by_name():
 
 
 REFUSED = {
-    "no MLP like SwiGLU": lambda: VisionTransformer(**VIT, mlp_layer=SwiGLU),
+    "no MLP like GluMlp": lambda: VisionTransformer(**VIT, mlp_layer=GluMlp),
+    "ViT with SwiGLU are not": lambda: VisionTransformer(**VIT, mlp_layer=SwiGLU),
     "no activation like Mish": lambda: ConvNeXt(**SHALLOW, act_layer="mish"),
     "are not recognized": lambda: VisionTransformer(**VIT, pos_embed="none"),
     "no norm like RmsNorm": lambda: ConvNeXt(**SHALLOW, norm_layer="rmsnorm2d"),

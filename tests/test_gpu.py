@@ -24,6 +24,7 @@ HEAD = {"num_classes": 5}
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "item")
 PLAIN_MIXERS = [
     {"type": "global_attention", "head_dim": 4},
+    {"type": "global_attention", "head_dim": 4, "rope": {}},
     {"type": "grid_attention", "head_dim": 4, "window_size": 7},
     {"type": "neighborhood_attention", "head_dim": 4, "kernel_size": 3},
     {"type": "linear_attention", "head_dim": 4},

@@ -62,6 +62,7 @@ BUILT_IN = {
         {"head_dim": 8},
         {"num_heads": 1, "qkv_bias": False},
         {"head_dim": 8, "proj_bias": False},
+        {"head_dim": 8, "key_bias": False, "rope": {"temperature": 30.0}},
     ],
     "depthwise_conv": [{}, {"kernel_size": 3, "bias": False}, {"kernel_size": 1}],
     "separable_conv": [

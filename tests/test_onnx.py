@@ -21,11 +21,12 @@ SIZES = [EXAMPLE, (1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 200, 52), (2, 3, 11, 4
 """The last one has fewer rows of tokens than a window."""
 
 SHIFTED = ["window_attention", "window_mlp", "cosine_window_attention"]
-HEADS = ["global_attention", "linear_attention", "channel_attention"]
+HEADS = ["linear_attention", "channel_attention"]
 MIXERS: dict[str, dict[str, object]] = {
     **{name: {"head_dim": 4, "window_size": 4, "shift_size": 2} for name in SHIFTED},
     "grid_attention": {"head_dim": 4, "window_size": 4},
     **{name: {"head_dim": 4} for name in HEADS},
+    "global_attention": {"head_dim": 4, "rope": {}},
     "neighborhood_attention": {"head_dim": 4, "kernel_size": 3, "dilation": 2},
     **{name: {} for name in ("pooling", "depthwise_conv", "separable_conv", "identity")},
     "axial_shift": {},

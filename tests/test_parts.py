@@ -123,7 +123,7 @@ def test_running_statistics_start_anew_after_a_reset():
     assert (norm.running_var == 1).all()
 
 
-@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual"])
+@pytest.mark.parametrize("block", ["pre_norm", "post_norm", "single_residual", "parallel"])
 def test_a_network_may_have_no_norm_at_all(block):
     spec = hierarch.load(tiny(block=block, norm="none", head={"num_classes": 5}))
     report = hierarch.measure(spec, sizes=[64])
@@ -132,6 +132,8 @@ def test_a_network_may_have_no_norm_at_all(block):
     x, one = noise(2, 8, 8, 8), perturb(hierarch.build(spec)).stages[0].blocks[0]
     if block == "single_residual":
         wanted = x + one.mlp(one.mixer(x))
+    elif block == "parallel":
+        wanted = x + one.mixer(x) + one.mlp(x)
     else:
         wanted = x + one.mixer(x)
         wanted = wanted + one.mlp(wanted)
@@ -193,14 +195,18 @@ def block(name, *, norm="layer_norm", layer_scale=0.5, mixer="depthwise_conv", *
 @pytest.mark.parametrize("norm", NORMS)
 def test_blocks_are_their_formulas(norm):
     x = noise(2, 5, 6, 8)
-    pre, post, single = (
-        block(name, norm=norm) for name in ("pre_norm", "post_norm", "single_residual")
+    pre, post, single, parallel = (
+        block(name, norm=norm) for name in ("pre_norm", "post_norm", "single_residual", "parallel")
     )
     y = x + pre.layer_scale1.gamma * pre.mixer(pre.norm1(x))
     close(pre(x), y + pre.layer_scale2.gamma * pre.mlp(pre.norm2(y)))
     y = x + post.layer_scale1.gamma * post.norm1(post.mixer(x))
     close(post(x), y + post.layer_scale2.gamma * post.norm2(post.mlp(y)))
     close(single(x), x + single.layer_scale.gamma * single.mlp(single.norm(single.mixer(x))))
+    normed = parallel.norm(x)
+    y = x + parallel.layer_scale.gamma * (parallel.mixer(normed) + parallel.mlp(normed))
+    close(parallel(x), y)
+    close(parallel.after(x, parallel.mixer(parallel.before(x))), y)
 
 
 def test_a_residual_scale_multiplies_the_skip_connection():

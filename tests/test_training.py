@@ -118,7 +118,7 @@ def test_any_network(spec, size):
     assert error(found) <= 1e-4 * total + 1e-6 + error(plain)
 
 
-@pytest.mark.parametrize("block", ["pre_norm", "single_residual"])
+@pytest.mark.parametrize("block", ["pre_norm", "single_residual", "parallel"])
 def test_a_batch_norm_takes_each_batch_in_once(block):
     spec = tiny(block=block, norm="batch_norm", layer_scale=0.5)
     model = perturb(hierarch.build(spec)).train()

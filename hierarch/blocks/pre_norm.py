@@ -11,6 +11,7 @@ from hierarch.nn import functional
 from hierarch.nn.layers import DropPath, build_norm, layer_scale
 from hierarch.nn.stage import Block
 from hierarch.spec.backbone import Position
+from hierarch.spec.grid import Sides
 from hierarch.spec.parts import BlockSpec, PositionSpec
 from hierarch.spec.plan import BlockPlan
 from hierarch.spec.registry import register
@@ -117,5 +118,5 @@ class PositionedPreNorm(PreNorm):
         if self.mlp is not None:
             self.position2 = position.build(block.dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.position1(x))
+    def forward(self, x: Tensor, grid: Sides | None = None) -> Tensor:
+        return super().forward(self.position1(x), grid)

@@ -20,6 +20,7 @@ class GluSpec(HiddenLayerSpec):
     """Two linear layers side by side, one of them through the activation, multiplied number by
     number, and a linear layer back: SwiGLU with `activation: silu`, GEGLU with `gelu`."""
 
+    needs_grid: ClassVar[bool] = False
     formula: ClassVar[str] = "3NCD; D = C·mlp_ratio"
     paper: ClassVar[str] = "Shazeer 2020, arXiv:2002.05202, eq. (6)"
 

@@ -84,7 +84,7 @@ def run_overwriting(
     """`Backbone.maps`, in which the first stage may overwrite the tokens that enter it."""
     keep_freed_memory()
     check_images(images, network.spec.stem.in_chans, axes=network.axes)
-    x, maps = network.embed(images), {}
+    x, told, maps = network.embed(images), network.told(images), {}
     makers = (
         network.stem,
         network.position_embedding,
@@ -93,9 +93,9 @@ def run_overwriting(
     )
     for i, stage in enumerate(network.stages[: max(wanted) + 1]):
         if i == 0 and not not_of_type(stage, Stage) and not may_alias(x, images, *makers):
-            x = overwriting(stage, x)
+            x = overwriting(stage, x, *told)
         else:
-            x = stage(x)
+            x = stage(x, *told)
         if i in wanted:
             maps[i] = x
     return maps

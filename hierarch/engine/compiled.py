@@ -6,7 +6,6 @@ that the system clears each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from math import prod
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 from hierarch.engine.conditions import changed, inside, not_compiled_for_cpu
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import is_known
-from hierarch.nn.stage import Stage
+from hierarch.nn.stage import Stage, through
+from hierarch.spec.grid import Sides
 
 MIN_CHUNK_BYTES = 2 * 56 * 56 * 96 * 4
 """Bytes of a chunk of the map, at least: two images of 224x224 in Swin-T's first stage."""
@@ -23,7 +23,7 @@ MAX_CHUNKS = 4
 """Each chunk repeats the blocks' code in the compiled program."""
 
 
-def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
+def refuses_chunks(stage: Stage, x: Tensor, grid: Sides | None = None) -> Refusal | None:
     if refusal := not_compiled_for_cpu(x):
         return refusal
     if torch.is_grad_enabled():
@@ -34,9 +34,9 @@ def refuses_chunks(stage: Stage, x: Tensor) -> Refusal | None:
 
 
 @way("compiled in chunks", refuses_chunks)
-def run_chunks(stage: Stage, x: Tensor) -> Tensor:
-    x = stage.downsample(x)
-    return torch.cat([_through(stage.layers, images) for images in x.tensor_split(chunks(x))])
+def run_chunks(stage: Stage, x: Tensor, grid: Sides | None = None) -> Tensor:
+    x, layers = stage.downsample(x), stage.layers_on(grid)
+    return torch.cat([through(layers, images) for images in x.tensor_split(chunks(x))])
 
 
 def chunks(x: Tensor) -> int:
@@ -47,9 +47,3 @@ def chunks(x: Tensor) -> int:
         return is_known(size >= count * MIN_CHUNK_BYTES) and is_known(x.shape[0] >= count)
 
     return next(filter(are_large_enough, range(MAX_CHUNKS, 1, -1)), 1)
-
-
-def _through(blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
-    for block in blocks:
-        x = block(x)
-    return x

@@ -52,16 +52,21 @@ threads spin for some milliseconds after each operator, and slow them down."""
 # when
 
 
-def refuses_stage(stage: Stage, x: Tensor) -> Refusal | None:
-    if refusal := not_cpu_inference(x):
+def refuses_stage(stage: Stage, x: Tensor, grid: Sides | None = None) -> Refusal | None:
+    if refusal := not_cpu_inference(x) or _not_alone(grid):
         return refusal
     return next(
         filter(None, (changed(block) or _not_streamable(block) for block in stage.layers)), None
     )
 
 
-def refuses_block(block: nn.Module, x: Tensor) -> Refusal | None:
-    return not_cpu_inference(x) or _not_streamable(block)
+def refuses_block(block: nn.Module, x: Tensor, grid: Sides | None = None) -> Refusal | None:
+    return not_cpu_inference(x) or _not_alone(grid) or _not_streamable(block)
+
+
+def _not_alone(grid: Sides | None) -> Refusal | None:
+    """Refuses a row of tokens that are told their grid: no window is cut from it."""
+    return Refusal("tokens outside of the grid") if grid else None
 
 
 def _not_streamable(block: nn.Module) -> Refusal | None:
@@ -134,11 +139,11 @@ def overwritable(x: Tensor) -> bool:
     return getattr(_owned, "map", None) is x
 
 
-def overwriting(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """run(x), which may write its result to x: the caller needs x no more."""
+def overwriting(run: Callable[..., Tensor], x: Tensor, *told: Sides) -> Tensor:
+    """run(x, *told), which may write its result to x: the caller needs x no more."""
     _owned.map = x
     try:
-        return run(x)
+        return run(x, *told)
     finally:
         _owned.map = None
 

@@ -109,9 +109,9 @@ class TimmBackbone(Backbone):
         """As a `Backbone`'s. torch.fx, which knows no shapes, records every stage."""
         if not isinstance(images, Proxy):
             return super().maps(images, wanted)
-        x, kept = self.embed(images), {}
+        x, told, kept = self.embed(images), self.told(images), {}
         for i, stage in enumerate(self.stages):
-            kept[i] = x = stage(x)
+            kept[i] = x = stage(x, *told)
         return kept
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from hierarch.nn import functional, init
-from hierarch.nn.attention import relative_position_index
+from hierarch.nn.attention import relative_position_index, without_key_bias
 from hierarch.nn.cut import Cut, Runs, shifted_cut
 from hierarch.nn.padding import symbolic_min
 from hierarch.nn.window_mixer import MaskedWindowMixer
@@ -116,7 +116,8 @@ class CosineWindowAttention(MaskedWindowMixer):
 
     def mix(self, windows: Tensor, cut: Cut, runs: Runs) -> Tensor:
         masks = self.masks(cut, windows)
-        qkv = functional.linear(self.qkv, windows, self._qkv_bias())
+        bias = without_key_bias(self.q_bias, self.v_bias)
+        qkv = functional.linear(self.qkv, windows, bias)
         q, k, v = rearrange(qkv, "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         # eq. (2): the cosine over a temperature, learned as the logarithm of its inverse
         scale = self.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
@@ -124,11 +125,6 @@ class CosineWindowAttention(MaskedWindowMixer):
         added = [(count, masks[kind]) for kind, count in runs]
         mixed = functional.attention(q.to(v.dtype), k.to(v.dtype), v, added, 1.0)
         return functional.linear(self.proj, mixed)
-
-    def _qkv_bias(self) -> Tensor | None:
-        if self.q_bias is None or self.v_bias is None:
-            return None
-        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
 
     def bias(self, window: Sides) -> Tensor:
         """(1, heads, N, N): the continuous position bias of a window, from 0 to 16."""

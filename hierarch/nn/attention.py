@@ -34,9 +34,13 @@ class SelfAttention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (3, B, heads, N, d): queries, keys and values."""
-        qkv = functional.linear(self.qkv, x)
+        qkv = functional.linear(self.qkv, x, self.added_bias())
         # not by einops, which takes as long as a small window's attention
         return qkv.view(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+
+    def added_bias(self) -> Tensor | None:
+        """(3C): a bias of queries, keys and values that is not that of their projection."""
+        return None
 
     def join(self, heads: Tensor) -> Tensor:
         """(B, heads, N, d) -> (B, N, C)."""
@@ -114,6 +118,13 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
     def bias_parameters(self) -> list[nn.Parameter]:
         table = self.relative_position_bias_table
         return [] if table is None else [table]
+
+
+def without_key_bias(q_bias: Tensor | None, v_bias: Tensor | None) -> Tensor | None:
+    """(C), twice -> (3C): the biases of queries, of keys, which is 0, and of values."""
+    if q_bias is None or v_bias is None:
+        return None
+    return torch.cat([q_bias, torch.zeros_like(v_bias), v_bias])
 
 
 def relative_position_index(window: Sides, *, device: torch.device | str = "cpu") -> Tensor:

@@ -14,7 +14,7 @@ from hierarch.nn.head import Head
 from hierarch.nn.layers import build_norm
 from hierarch.nn.stage import Stage
 from hierarch.spec.backbone import BackboneSpec
-from hierarch.spec.grid import AXES
+from hierarch.spec.grid import AXES, Sides
 from hierarch.spec.head import HeadSpec
 from hierarch.spec.load import override
 from hierarch.spec.parts import MixerSpec, NormSpec, PositionSpec
@@ -74,6 +74,7 @@ class Backbone(nn.Module):
         self.position_embedding = position.build(plan[0].in_dim) if position else nn.Identity()
         extra = spec.extra_tokens
         self.extra_tokens = ExtraTokens(extra, plan[0].in_dim) if extra else nn.Identity()
+        self._tells_grid = extra is not None and any(m.takes_grid for m in plan[0].mixers)
         self.drop = nn.Dropout(spec.drop_rate)
         self.stages = nn.ModuleList(map(Stage, plan))
         self.num_features = plan[-1].dim
@@ -123,8 +124,9 @@ class Backbone(nn.Module):
         the stages, up to the last one wanted. Raises `ValueError` for another shape of images."""
         check_images(images, self.spec.stem.in_chans, axes=self.axes)
         x, kept = self.embed(images), {}
+        told = self.told(images)
         for i, stage in enumerate(self.stages[: max(wanted) + 1]):
-            x = stage(x)
+            x = stage(x, *told)
             if i in wanted:
                 kept[i] = x
         return kept
@@ -136,11 +138,20 @@ class Backbone(nn.Module):
         tokens: Tensor = self.drop(self.extra_tokens(placed))
         return tokens
 
+    def told(self, images: Tensor) -> tuple[Sides, ...]:
+        """What stages are given beside tokens: nothing, or the grid, where a mixer takes it since
+        tokens outside of the grid make one row of all."""
+        return (self._grid(images),) if self._tells_grid else ()
+
+    def _grid(self, images: Tensor) -> Sides:
+        """The grid of the stem."""
+        return self.spec.stem.grid(tuple(images.shape[i + 2] for i in range(self.axes)))
+
     def _nchw(self, x: Tensor, images: Tensor) -> Tensor:
         """A stage's map (B, H, W, C), or its row of tokens with those outside of the grid, as
         (B, C, H, W), the grid's tokens alone."""
         if self.spec.extra_tokens:
-            grid = self.spec.stem.grid(tuple(images.shape[i + 2] for i in range(self.axes)))
+            grid = self._grid(images)
             x = without_extra(x, self._extra_count)[:, 0].reshape(-1, *grid, x.shape[-1])
         return to_nchw(x)
 

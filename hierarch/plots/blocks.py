@@ -48,7 +48,7 @@ def steps(plan: BlockPlan) -> tuple[Step, ...]:
     with torch.device("meta"), engine_disabled():
         block = plan.spec.build(plan, drop_path=0)
         try:
-            graph = _Outline().trace(block)
+            graph = _Outline().trace(block, concrete_args={"grid": None})
         except TraceError:
             return (Step(INPUT, False), Step(plan.spec.type, False))
     return _steps(graph, block)

@@ -85,10 +85,16 @@ class MixerSpec(Part):
 
     kind: ClassVar[str] = "mixer"
     needs_grid: ClassVar[bool] = True
-    """False if it treats tokens as a set, in any order. Only then can there be tokens outside of
-    the grid, such as a class token."""
+    """False if it treats tokens as a set, in any order, or can be told the grid. Only then can
+    there be tokens outside of the grid, such as a class token."""
     no_weight_decay: ClassVar[tuple[str, ...]] = ()
     """Names of the module's parameters that an optimizer should not decay."""
+
+    @property
+    def takes_grid(self) -> bool:
+        """Whether its module is told the grid (h, w) as a second argument, where there are tokens
+        outside of it: its map is then one row of P + h*w tokens, (B, 1, P + h*w, C)."""
+        return False
 
     def check(self, *, dim: int) -> None:
         """Raise `ValueError` if the mixer does not support this width."""
@@ -179,6 +185,10 @@ class BlockSpec(Part):
     kind: ClassVar[str] = "block"
     norms: ClassVar[int]
     """Number of norms in a block, without those that it has for its channel mixer."""
+
+    def norm_count(self, block: BlockPlan) -> int:
+        """The number of a block's norms, without those inside of its mixers."""
+        return self.norms + block.channel_mixer.norms
 
     @property
     def needs_grid(self) -> bool:

@@ -40,7 +40,7 @@ class BlockPlan:
     @property
     def norms(self) -> int:
         """The number of its norms, without those inside of its mixers."""
-        return self.spec.norms + self.channel_mixer.norms
+        return self.spec.norm_count(self)
 
     @property
     def positions(self) -> dict[str, PositionSpec]:

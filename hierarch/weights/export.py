@@ -64,7 +64,7 @@ def renamed(
     Raises `WeightsError` if the library has no name for one of them, or for odd shapes.
     """
     axes = ours[STEM].ndim - 2 if STEM in ours else 2
-    layout, links = _choose(library, list(ours), axes)
+    layout, links = _choose(library, ours, axes)
     theirs: dict[str, Tensor] = {}
     for link in links:
         given = [ours[name] for name in link.ours]
@@ -84,23 +84,24 @@ def needs_spec(library: str) -> bool:
     return any(layout.buffers is not no_buffers for layout in get_layouts(library))
 
 
-def _choose(library: str, names: list[str], axes: int) -> tuple[Layout, list[Link]]:
+def _choose(library: str, ours: Mapping[str, Tensor], axes: int) -> tuple[Layout, list[Link]]:
     """The library's layout that has names for all of our weights, and the links. Of several, one
-    that would recognize these names.
+    of the weights' kind, and one that would recognize these names.
 
     Raises `WeightsError`, with the weights that the best layout has no names for.
     """
     layouts = [layout for layout in get_layouts(library) if layout.axes in (None, axes)]
     if not layouts:
         raise WeightsError(f"{library} has no network on {axes} axes that a layout knows")
-    attempts = [(layout, *from_ours(layout.rows, names)) for layout in layouts]
+    attempts = [(layout, *from_ours(layout.rows, list(ours))) for layout in layouts]
 
-    def misfit(attempt: tuple[Layout, list[Link], list[str]]) -> tuple[int, bool]:
+    def misfit(attempt: tuple[Layout, list[Link], list[str]]) -> tuple[int, bool, bool]:
         layout, links, unknown = attempt
-        return len(unknown), not layout.recognizes({name for link in links for name in link.theirs})
+        theirs = {name for link in links for name in link.theirs}
+        return len(unknown), not layout.fits(ours), not layout.recognizes(theirs)
 
     layout, links, unknown = min(attempts, key=misfit)
-    unknown += [name for link in links for name in link.ours if name not in names]
+    unknown += [name for link in links for name in link.ours if name not in ours]
     if unknown:
         raise WeightsError(f"{layout.name} has no name for {listed('weights', unknown).strip()}")
     return layout, links

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,11 @@ def no_buffers(spec: BackboneSpec) -> Buffers:
 
 def _pads(names: Collection[str]) -> SmallMap:
     return "pad"
+
+
+def fits_all(ours: Mapping[str, Tensor]) -> bool:
+    """The default of `Layout.fits`: any weights of these names."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class Layout:
     """Our names and theirs. The first row that matches a name is used."""
     recognizes: Callable[[Collection[str]], bool]
     """True if the names of a state dict are those of this layout."""
+    fits: Callable[[Mapping[str, Tensor]], bool] = fits_all
+    """True if our weights are of this layout's kind, where two have the same names of ours for
+    weights of other shapes."""
     spellings: Sequence[tuple[str, str]] = ()
     """Regular expressions for other names of the same weights, such as those of older versions,
     and their replacements."""
@@ -139,6 +147,20 @@ LAYER_SCALES = Conversion(
     to_ours=lambda tensors: [*tensors[0].unbind()],
 )
 """Ours: a factor per channel of each of a block's halves, (C,) each. Theirs: (2, C)."""
+
+SPLIT_GATE = Conversion(
+    to_theirs=lambda tensors: [*tensors[0].chunk(2)], to_ours=lambda tensors: _joined(tensors)
+)
+"""Ours: the gate and the value of a gated linear unit in one layer, (2D, C) or (2D,). Theirs: two
+layers."""
+
+
+def has_gate(ours: Mapping[str, Tensor]) -> bool:
+    """True if the first block's channel mixer is a gated linear unit: its first layer has twice
+    the width that its second one takes."""
+    wide, narrow = (ours.get(f"stages.0.blocks.0.mlp.fc{n}.weight") for n in (1, 2))
+    return wide is not None and narrow is not None and len(wide) == 2 * narrow.shape[1]
+
 
 BIAS_PER_OFFSET = Conversion(
     to_theirs=lambda tensors: [

@@ -89,13 +89,19 @@ def mlp(module: Any) -> Data:
     need(
         isinstance(getattr(module, "norm", _NONE), nn.Identity), "a spec has no norm inside an MLP"
     )
-    hidden, dim = module.fc1.weight.shape[:2]
+    first = first_layer(module)
+    hidden, dim = first.weight.shape[:2]
     return {
         "channel_mixer": CHANNEL_MIXERS[name](module),
         "mlp_ratio": ratio(hidden, dim),
-        "mlp_bias": same((fc.bias is not None for fc in (module.fc1, module.fc2)), "its biases"),
+        "mlp_bias": same((fc.bias is not None for fc in (first, module.fc2)), "its biases"),
         "activation": activation(module.act),
     }
+
+
+def first_layer(module: Any) -> Any:
+    """The layer of an MLP, or the gate of a gated linear unit, that widens a token."""
+    return module.fc1_g if hasattr(module, "fc1_g") else module.fc1
 
 
 def _conv_mlp(module: Any) -> Data:
@@ -114,6 +120,7 @@ CHANNEL_MIXERS: dict[str, Callable[[Any], Data | str]] = {
     **dict.fromkeys(("Mlp", "ConvMlp"), lambda module: "mlp"),
     "GlobalResponseNormMlp": lambda module: {"type": "grn_mlp", "eps": module.grn.eps},
     "MlpWithDepthwiseConv": _conv_mlp,
+    "SwiGLU": lambda module: "glu",
 }
 """timm's classes of MLPs, and what reads the part off one."""
 
@@ -121,17 +128,34 @@ CHANNEL_MIXERS: dict[str, Callable[[Any], Data | str]] = {
 def global_attention(module: Any) -> Data:
     """Attention of all tokens to all tokens."""
     name = type(module).__name__
-    need(name == "Attention", f"a spec has no mixer like {name}")
+    need(name in ("Attention", "EvaAttention"), f"a spec has no mixer like {name}")
+    need(module.qkv, "its queries, keys and values are not of one layer")
     for inner in ("q_norm", "k_norm", "norm"):
         plain = isinstance(getattr(module, inner, nn.Identity()), nn.Identity)
         need(plain, f"a spec has no {inner} inside attention")
     need(getattr(module, "gate", None) is None, "a spec has no gate inside attention")
-    return {
+    keyless = getattr(module, "q_bias", None) is not None
+    fields = {"key_bias": False} if keyless else {}
+    return fields | {
         "type": "global_attention",
         "head_dim": head_dim(module),
-        "qkv_bias": module.qkv.bias is not None,
+        "qkv_bias": keyless or module.qkv.bias is not None,
         "proj_bias": module.proj.bias is not None,
     }
+
+
+def rope(module: Any) -> Data:
+    """A rotary position embedding."""
+    name = type(module).__name__
+    need(name == "RotaryEmbeddingDinoV3", f"a spec has no rotary embedding like {name}")
+    like_ours = (
+        module.rotate_half
+        and module.normalize_coords == "separate"
+        and (module.grid_indexing, module.grid_offset) == ("ij", 0)
+        and module.min_period is None
+    )
+    need(like_ours and not module.aug_active, "its rotary embedding is not as DINOv3's")
+    return {"temperature": module.temperature}
 
 
 def head_dim(attention: Any) -> int:
@@ -216,11 +240,43 @@ def stage(blocks: Sequence[Any], mixer: Callable[[Any], Data | str]) -> Data:
     # the shortest cycle
     period = next(n for n in range(1, len(mixers) + 1) if mixers[n:] == mixers[: len(mixers) - n])
     return {
-        "dim": mlps[0].fc1.weight.shape[1],
+        "dim": first_layer(mlps[0]).weight.shape[1],
         "depth": len(blocks),
         "mixer": mixers[:period],
         "norm": same(norms, "norms"),
         **fields,
+        "drop_paths": [drop_path(block) for block in blocks],
+    }
+
+
+def parallel_stage(blocks: Sequence[Any]) -> Data:
+    """A stage of blocks with attention and MLP side by side."""
+
+    def fields(block: Any) -> Data:
+        for inner in ("q_norm", "k_norm"):
+            plain = isinstance(getattr(block, inner), nn.Identity)
+            need(plain, f"a spec has no {inner} inside attention")
+        need(block.out_proj is None, "its block has one layer after attention and MLP")
+        need(block.attn_out_proj.bias is not None, "an MLP has biases in both layers, or in none")
+        hidden, _, _, dim = block.in_split
+        return {
+            "dim": dim,
+            "block": "parallel",
+            "mixer": [
+                {
+                    "type": "global_attention",
+                    "head_dim": block.head_dim,
+                    "qkv_bias": block.in_proj.bias is not None,
+                }
+            ],
+            "norm": norm(block.in_norm),
+            "mlp_ratio": ratio(hidden, dim),
+            "activation": activation(block.mlp_act),
+        }
+
+    return same(map(fields, blocks), "blocks") | {
+        "depth": len(blocks),
+        "layer_scale": scale(getattr(blocks[0].ls, "gamma", None), 1e-5),
         "drop_paths": [drop_path(block) for block in blocks],
     }
 

@@ -33,6 +33,8 @@ LINE, RADIUS = 0.25, 0.075
 """The height of a box with a line of text, and the radius of a sum."""
 ROW = 0.82
 """The height of what is drawn of one block."""
+UNDER = 0.2
+"""The further height of a block with a branch inside of another, which is drawn below the line."""
 MOST = 6
 """Different blocks that are drawn, at most."""
 LABELS = {"layer_scale": "layer scale", "residual_scale": "scale"}
@@ -82,7 +84,8 @@ def architecture(network: Network, *, size: Size = None) -> Figure:
     width = max(
         _columns(len(names)), *(_chain(inside, chain)[-1][1] for inside, chain in rows), 5.0
     )
-    height = 2 * MARGIN + maps + side + 0.62 + ROW * len(rows)
+    under = [UNDER * any(_is_inner(chain, *where) for where in _skips(chain)) for _, chain in rows]
+    height = 2 * MARGIN + maps + side + 0.62 + ROW * len(rows) + sum(under)
     text = _caption(spec, at, hidden=len(insides) - len(rows))
     below = caption_height(width, text)
     figure = blank(width, height + below, placed=True)
@@ -90,8 +93,10 @@ def architecture(network: Network, *, size: Size = None) -> Figure:
     pen = Pen(axes)
     _draw_maps(pen, spec, at, y=height - MARGIN - maps / 2 + 0.1)
     _draw_stages(pen, spec, names, insides, y=height - MARGIN - maps - side / 2 - 0.28, side=side)
-    for i, (inside, chain) in enumerate(rows):
-        _draw_block(pen, inside, chain, y=MARGIN + ROW * (len(rows) - 1 - i) + LINE / 2 + 0.04)
+    bottom = MARGIN
+    for (inside, chain), more in zip(reversed(rows), reversed(under), strict=True):
+        _draw_block(pen, inside, chain, y=bottom + more + LINE / 2 + 0.04)
+        bottom += ROW + more
     axes.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     axes.axis("off")
     caption(figure, text)
@@ -262,9 +267,24 @@ def _draw_block(pen: Pen, inside: Inside, chain: Sequence[Step], *, y: float) ->
         for skip in step.skips:
             start = places[skip.origin][1] + 0.4 * GAP
             end = (left + right) / 2
-            pen.arrow((start, y), (start, above), (end, above), (end, y + RADIUS))
-            _draw_on(pen, inside, skip.modules, ((start + end) / 2, above))
+            side = -1 if _is_inner(chain, skip.origin, i) else 1
+            level = y + side * (above - y)
+            pen.arrow((start, y), (start, level), (end, level), (end, y + side * RADIUS))
+            _draw_on(pen, inside, skip.modules, ((start + end) / 2, level))
     pen.arrow((places[-2][1], y), (places[-1][0], y))
+
+
+def _skips(chain: Sequence[Step]) -> list[tuple[int, int]]:
+    """Where each branch begins, and where it ends."""
+    return [(skip.origin, i) for i, step in enumerate(chain) for skip in step.skips]
+
+
+def _is_inner(chain: Sequence[Step], start: int, end: int) -> bool:
+    """Whether a branch lies inside of another."""
+    return any(
+        first <= start and end <= last and (first, last) != (start, end)
+        for first, last in _skips(chain)
+    )
 
 
 def _draw_on(pen: Pen, inside: Inside, modules: Sequence[str], middle: Point) -> None:

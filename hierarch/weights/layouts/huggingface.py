@@ -1,4 +1,5 @@
-"""transformers: Swin, Swin V2 and Dinat, each ForImageClassification, Model and Backbone."""
+"""transformers: Swin, Swin V2 and Dinat, each ForImageClassification, Model and Backbone; and
+DINOv3ViT, Model and Backbone."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ from hierarch.weights.layout import (
     BIAS_PER_OFFSET,
     FLAT_GRID,
     LAYER_SCALES,
+    SPLIT_GATE,
     SPLIT_QKV,
     Buffers,
     Layout,
+    has_gate,
 )
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING
+from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, NORMS
 
 _BLOCK = "encoder.layers.{i}.blocks.{j}"
 
@@ -175,3 +178,57 @@ register_layout(
         buffers=_unused_norm,
     )
 )
+
+
+_OURS, _THEIRS = "stages.0.blocks.{j}", "model.layer.{j}"
+_WIDENING = {
+    False: [row(f"{_OURS}.mlp.fc1.*", f"{_THEIRS}.mlp.up_proj.*")],
+    True: [
+        row(
+            f"{_OURS}.mlp.fc1.*",
+            (f"{_THEIRS}.mlp.gate_proj.*", f"{_THEIRS}.mlp.up_proj.*"),
+            SPLIT_GATE,
+        )
+    ],
+}
+"""The first layer of an MLP, and of one with SwiGLU."""
+
+
+def _mask_token(spec: BackboneSpec) -> Buffers:
+    """The initial value of the token for masked patches, which only pretraining reads."""
+    return {"embeddings.mask_token": torch.zeros(1, 1, spec.in_dim)}
+
+
+for _network, _gated in (("dinov3", False), ("dinov3_swiglu", True)):
+    register_layout(
+        Layout(
+            "huggingface",
+            _network,
+            [
+                row("stem.proj.*", "embeddings.patch_embeddings.*"),
+                row("extra_tokens.class_token", "embeddings.cls_token"),
+                row("extra_tokens.registers", "embeddings.register_tokens"),
+                row(
+                    f"{_OURS}.mixer.qkv.weight",
+                    tuple(f"{_THEIRS}.attention.{name}_proj.weight" for name in "qkv"),
+                    SPLIT_QKV,
+                ),
+                row(f"{_OURS}.mixer.q_bias", f"{_THEIRS}.attention.q_proj.bias"),
+                row(f"{_OURS}.mixer.v_bias", f"{_THEIRS}.attention.v_proj.bias"),
+                row(f"{_OURS}.mixer.proj.*", f"{_THEIRS}.attention.o_proj.*"),
+                row(f"{_OURS}.layer_scale1.gamma", f"{_THEIRS}.layer_scale1.lambda1"),
+                row(f"{_OURS}.layer_scale2.gamma", f"{_THEIRS}.layer_scale2.lambda1"),
+                *_WIDENING[_gated],
+                row(f"{_OURS}.mlp.fc2.*", f"{_THEIRS}.mlp.down_proj.*"),
+                *rows(_OURS, _THEIRS, *NORMS),
+                row("norm.*", "norm.*"),
+            ],
+            lambda names, gated=_gated: (  # type: ignore[misc]
+                "model.layer.0.layer_scale1.lambda1" in names
+                and ("model.layer.0.mlp.gate_proj.weight" in names) == gated
+            ),
+            fits=lambda ours, gated=_gated: has_gate(ours) == gated,  # type: ignore[misc]
+            spellings=[(r"^layer\.", "model.layer.")],  # transformers before version 5
+            buffers=_mask_token,
+        )
+    )

@@ -1,17 +1,20 @@
 """timm: Swin and Swin V2, MetaFormer, ConvNeXt and ConvNeXt V2, InceptionNeXt, PVT v2, Twins,
-FocalNet, DaViT, MaxViT, ViT, MLP-Mixer, ResMLP."""
+FocalNet, DaViT, MaxViT, ViT, DINOv3, MLP-Mixer, ResMLP."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 import torch
 
-from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, flat_grid_after
+from hierarch.weights.eva_rows import eva, is_eva
+from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, has_gate
 from hierarch.weights.maxvit_rows import MAXVIT, is_maxvit
 from hierarch.weights.names import Conversion, Values, row, rows
 from hierarch.weights.registry import register_layout
 from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, MLP, NORMS, V1, V2
+from hierarch.weights.vit_rows import BLOCKS, EXTRA_TOKENS, fits_vit, is_vit, vit
 
 _LAYER = "layers.{i}.blocks.{j}"
 _FLAT = "blocks.{j}"
@@ -30,52 +33,27 @@ def _is_swin(names: Collection[str]) -> bool:
     return "patch_embed.proj.weight" in names and (at_the_start or "head.fc.weight" in names)
 
 
-_VIT = [
-    row("stem.proj.*", "patch_embed.proj.*"),
-    row("position_embedding.table", "pos_embed", FLAT_GRID),
-    row("extra_tokens.class_token", "cls_token"),
-    row("extra_tokens.distillation_token", "dist_token"),
-    row("extra_tokens.registers", "reg_token"),
-    row(f"{_ONE_STAGE}.mixer.qkv.*", f"{_FLAT}.attn.qkv.*"),
-    row(f"{_ONE_STAGE}.mixer.proj.*", f"{_FLAT}.attn.proj.*"),
-    row(f"{_ONE_STAGE}.layer_scale1.gamma", f"{_FLAT}.ls1.gamma"),
-    row(f"{_ONE_STAGE}.layer_scale2.gamma", f"{_FLAT}.ls2.gamma"),
-    *rows(_ONE_STAGE, _FLAT, *NORMS, *MLP),
-    row("norm.*", "norm.*"),
-    row("head.norm.*", "fc_norm.*"),
-    *rows("head.fc", "head", *LINEAR),
-    *rows("head.fc_distilled", "head_dist", *LINEAR),
-]
-
-
-def _extra(names: Collection[str]) -> str | None:
-    """Which tokens outside of the grid a ViT has positions for; None if it is no ViT."""
-    if not ("pos_embed" in names and "blocks.0.attn.qkv.weight" in names):
-        return None
-    if "reg_token" in names or "cls_token" not in names:  # beside registers, none has a position
-        return "none"
-    return "class and distillation" if "dist_token" in names else "class"
-
-
 # before Swin's, whose rows have a name for each weight of a ViT as well
-register_layout(Layout("timm", "vit", _VIT, lambda names: _extra(names) == "none"))
-for _network, _count, _tokens in (
-    ("vit_token", 1, "class"),
-    ("deit_distilled", 2, "class and distillation"),
-):
+for _block in BLOCKS:
+    for _extra in EXTRA_TOKENS:
+        register_layout(
+            Layout(
+                "timm",
+                f"vit{_block}{_extra}",
+                vit(_block, _extra),
+                partial(is_vit, block=_block, extra=_extra),
+                fits=partial(fits_vit, block=_block),
+            )
+        )
+
+for _network, _gated in (("eva", False), ("eva_swiglu", True)):
     register_layout(
         Layout(
             "timm",
             _network,
-            [
-                row(
-                    ("extra_tokens.position", "position_embedding.table"),
-                    "pos_embed",
-                    flat_grid_after(_count),
-                ),
-                *_VIT,
-            ],
-            lambda names, tokens=_tokens: _extra(names) == tokens,  # type: ignore[misc]
+            eva(gated=_gated),
+            partial(is_eva, gated=_gated),
+            fits=lambda ours, gated=_gated: has_gate(ours) == gated,  # type: ignore[misc]
         )
     )
 
