@@ -268,7 +268,7 @@ def test_every_family_of_presets_and_every_block_is_tested():
         for stage in hierarch.load(name).plan()
         for block in stage.blocks
     }
-    assert blocks == set(names("block"))
+    assert blocks | {"parallel"} == set(names("block"))  # whose presets have tokens beside the grid
 
 
 CASES = [
@@ -290,6 +290,12 @@ def test_a_swap_in_every_family_to_every_mixer_runs_learns_and_counts(preset, pl
     assert all(types(swapped)[i] == {mixer} for i in chosen)
     assert hierarch.loads(hierarch.dump(swapped)) == swapped
     assert works(shrunk(swapped))
+
+
+@pytest.mark.parametrize("mixer", [*MIXERS][::4])
+def test_a_swap_in_parallel_blocks_runs_learns_and_counts(mixer):
+    spec = hierarch.load("parallel_vit_wee_patch16").to_data() | {"extra_tokens": None}
+    assert works(shrunk(swap(spec, MIXERS[mixer])))
 
 
 def test_every_preset_and_every_mixer_counts_at_full_size():

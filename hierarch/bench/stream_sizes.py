@@ -39,6 +39,12 @@ def folder_sizes(folder: str | os.PathLike[str]) -> list[Sides]:
 
     Files count as images by their suffix. Raises `BenchError` for a folder without images, and for
     an image that cannot be read.
+
+    >>> from PIL import Image
+    >>> Path("photos").mkdir()
+    >>> Image.new("RGB", (640, 480)).save("photos/one.png")
+    >>> folder_sizes("photos")
+    [(480, 640)]
     """
     require("PIL", extra="torchvision")
     from PIL import Image
