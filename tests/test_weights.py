@@ -224,7 +224,7 @@ def test_unknown_layouts_are_refused(model, trained):
     assert_refused(
         model,
         both,
-        "unknown layout 'keras'; known: hierarch, huggingface, mmdetection",
+        "unknown layout 'keras'; known: cswin, hierarch, huggingface, mmdetection",
         layout="keras",
     )
 
