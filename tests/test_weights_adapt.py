@@ -186,7 +186,7 @@ def test_another_network_is_refused(other, layout):
 
 def test_resnet_is_refused():
     state = resnet18().state_dict()
-    assert "which layout? The keys fit none of" in refused(hierarch.build(network()), state)
+    assert "which layout? The keys fit no layout of" in refused(hierarch.build(network()), state)
 
 
 @settings(deadline=None, max_examples=40)

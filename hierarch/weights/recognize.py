@@ -159,8 +159,8 @@ def _without_match(
         raise WeightsError(f"not a state dict: {names or 'it is empty'}")
     location = Location(largest, prefix or "")
     if len(layouts) > 1:
-        none = f"none of {', '.join(layout.name for layout in layouts)}"
-        raise _which_layout(none, checkpoint, location)
+        libraries = ", ".join(dict.fromkeys(layout.library for layout in layouts))
+        raise _which_layout(f"no layout of {libraries}", checkpoint, location)
     return _take(checkpoint, layouts[0], location, ())
 
 
