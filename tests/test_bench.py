@@ -26,7 +26,7 @@ from torch import nn
 import hierarch
 from hierarch import timing
 from hierarch.bench import calls, memory, run, worker
-from hierarch.bench.contenders import peer_contender, spec_contender
+from hierarch.bench.contenders import peer_contender, spec_contender, with_biases
 from hierarch.bench.gemm import GEMM_LIKE, gemm_macs, multiplications, share
 from hierarch.bench.settings import Setting
 from hierarch.building import Backbone
@@ -842,3 +842,19 @@ def test_the_reference_is_the_network_of_the_spec():
             b.copy_(a)
         images = torch.randn(1, 3, 256, 256)
         torch.testing.assert_close(spec(images), reference(images), atol=1e-4, rtol=0)
+
+
+def test_no_contender_has_the_zero_biases_of_an_untrained_network():
+    """With which padded windows are subnormal numbers after attention."""
+    for contender in (spec_contender(hierarch.load(tiny())), peer_contender("torchvision:swin_t")):
+        model = contender.module((32, 32))
+        biases = [value for name, value in model.named_parameters() if name.endswith("bias")]
+        assert len(biases) > 20
+        assert all(bias.any() for bias in biases)
+
+
+def test_a_networks_own_biases_are_kept():
+    linear = nn.Linear(4, 4)
+    before = linear.bias.clone()
+    assert torch.equal(with_biases(linear).bias, before)
+    assert isinstance(with_biases(nn.LazyLinear(4)), nn.LazyLinear)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from hierarch.bench import runtimes
 from hierarch.building import build as build_spec
@@ -77,7 +78,8 @@ def with_biases(model: nn.Module) -> nn.Module:
     multiplication takes ten times as long."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("bias") and not parameter.any():
+            known = not is_lazy(parameter) and parameter.is_floating_point()
+            if name.endswith("bias") and known and not parameter.any():
                 parameter.normal_(std=0.02)
     return model
 
