@@ -20,10 +20,11 @@ OF_OTHERS = {
 """Tests that spend their time in torch's compiler, in fvcore and in loops: measuring their coverage
 takes half as long again, and the others run what is ours."""
 LONGEST = [
-    *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_mixers.py", "test_export.py"),
-    *("test_match.py", "test_bench.py", "test_train_kill.py", "test_engine.py", "test_ci.py"),
-    *("test_site.py", "swapping.md", "getting-started.md", "test_infer.py", "test_train_ddp.py"),
-    *("test_load.py", "test_peers.py"),
+    *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_match.py", "test_mixers.py"),
+    *("test_swap.py", "test_train_kill.py", "test_export_command.py", "test_ablation.py"),
+    *("test_families.py", "test_axes.py", "test_export.py", "test_ci.py", "test_train_ddp.py"),
+    *("test_wrappers.py", "test_streaming.py", "test_site.py", "test_peers.py", "test_engine.py"),
+    *("test_bench.py", "test_infer.py", "swapping.md", "getting-started.md"),
 ]
 """Files that take a minute or so, the longest first: a file stays in one process, and one that
 begins last would leave the other process with nothing to do."""
