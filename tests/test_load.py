@@ -279,3 +279,11 @@ def mangled(draw) -> str:
 @given(mangled())
 def test_a_mangled_preset_is_a_spec_or_refused(text):
     is_spec_or_refused(text, hierarch.loads)
+
+
+def test_what_is_done_to_a_presets_data_stays_out_of_the_preset():
+    before = hierarch.load("swin_tiny")
+    data = hierarch.spec.load.read("swin_tiny").data
+    data["stages"][0]["dim"] = 8
+    data["name"] = "other"
+    assert hierarch.load("swin_tiny") == before

@@ -15,7 +15,7 @@ from hierarch.mixers.pooling import Pooling
 from hierarch.nn.cut import Cut, FrontPadded, Shifted, shifted_cut
 from hierarch.nn.window_mixer import WindowMixer
 from hierarch.spec import registry
-from hierarch.testing import CHECKS, ConformanceError, check_mixer
+from hierarch.testing import CHECKS, ConformanceError, check_mixer, runs_alike_in_a_block
 
 WINDOWS = [
     {"head_dim": 8},
@@ -266,6 +266,11 @@ class DependsOnTheTile(AddsTheMean):
         return super().mix(windows, cut, runs) * windows.shape[0]
 
 
+class IsWrongForOneWindow(AddsTheMean):
+    def mix(self, windows, cut, runs):
+        return super().mix(windows, cut, runs) * (1 if len(windows) > 1 else 2)
+
+
 class LastTwoShareASlot(Shifted):
     def places(self, device):
         windows, places = super().places(device)
@@ -450,6 +455,13 @@ def test_a_mixer_with_a_defect_fails(twin, monkeypatch, fields, check, message):
     if check not in NOTICED_BY_OTHERS:
         monkeypatch.setattr("hierarch.testing.CHECKS", others)
         check_mixer({"type": twin, **fields})
+
+
+def test_a_block_is_run_with_tiles_of_several_sizes(twin, monkeypatch):
+    """By a mixer that is wrong for a few windows alone, as in small tiles."""
+    monkeypatch.setattr("hierarch.testing.CHECKS", (runs_alike_in_a_block,))
+    with pytest.raises(ConformanceError, match="something else in a block: tile size 1"):
+        check_mixer({"type": twin, "module": "IsWrongForOneWindow"})
 
 
 def test_every_check_has_a_defect_that_it_detects():
