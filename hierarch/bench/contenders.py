@@ -75,7 +75,7 @@ class Contender:
 def with_biases(model: nn.Module) -> nn.Module:
     """The network, in which biases of 0 are drawn anew: trained networks have none. With biases of
     0, as initialized, padding that attends to padding makes subnormal numbers, of which a matrix
-    multiplication takes ten times as long."""
+    multiplication takes many times as long."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             known = not is_lazy(parameter) and parameter.is_floating_point()

@@ -28,7 +28,7 @@ MAX_MAP_ELEMENTS = 1 << 21
 """Numbers of all attention maps that are materialized at once: 8 MiB in float32."""
 FEW_MAP_ELEMENTS = 1 << 19
 """Numbers of all attention maps, up to which a mask for each sequence costs less than another call
-for each mask: half of the time, for four windows of 16 tokens."""
+for each mask, most of all for few and small windows."""
 
 
 def refuses_recomputing(
