@@ -26,7 +26,7 @@ class HeadSpec(Spec):
     """What is classified: the mean over the grid's tokens, or the class token, and the distillation
     token if there is one."""
     pool_first: Flag = False
-    """Whether to take the mean before the norm, as ConvNeXt and MetaFormer do, or after it."""
+    """Whether the mean is taken before the norm (ConvNeXt, MetaFormer) or after it."""
     norm: Norm | None = None
     """The norm; by default the network's."""
     hidden_ratio: Ratio | None = None
