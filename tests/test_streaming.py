@@ -29,6 +29,7 @@ from hierarch.mixers.window_attention import WindowAttention
 from hierarch.nn import functional
 from hierarch.nn.cut import Cut, Dilated, FrontPadded, shifted_cut
 from hierarch.nn.window_mixer import MaskedWindowMixer
+from hierarch.spec.grid import ceil_div
 
 WINDOWED = ["window_attention", "cosine_window_attention", "window_mlp"]
 HEAD = {"num_classes": 5}
@@ -156,6 +157,15 @@ def test_a_tile_is_as_large_for_each_thread_that_works_on_it(
     with torch.no_grad():
         streaming.streamed([block], x, threads=ours)
     assert seen == [count]
+
+
+@pytest.mark.parametrize(
+    ("windows", "count", "threads"), [(144, 14, 2), (36, 8, 2), (2304, 58, 2), (60, 16, 4)]
+)
+def test_threads_are_done_together(windows, count, threads):
+    size = streaming.shared_size(windows, count, threads)
+    assert windows % (size * threads) == 0
+    assert 7 / 8 <= size / ceil_div(windows, count) <= 5 / 4
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -201,7 +201,7 @@ def _through(
     threads = threads if 2 * count >= threads else 1
     if size == "auto":
         count /= torch_threads_per_tile(threads)
-    tiles, filled = _tiles(order, rounded(count, threads))
+    tiles, filled = _tiles(order, rounded(count, threads), threads)
     pads = pads or filled
     lock = threading.Lock()
 
@@ -241,11 +241,11 @@ def rounded(count: float, threads: int) -> int:
     return threads * max(1, round(count / threads))
 
 
-def _tiles(order: Order, count: int) -> tuple[list[Order], bool]:
-    """Windows that go together, in at most so many tiles, and whether the last tile was filled by
+def _tiles(order: Order, count: int, threads: int) -> tuple[list[Order], bool]:
+    """Windows that go together, in about so many tiles, and whether the last tile was filled by
     windows of padding: one tile has all windows, and of several each has a `few`."""
     index, runs = order
-    size = max(1, len(index) if count == 1 else few(ceil_div(len(index), count)))
+    size = max(1, len(index) if count == 1 else shared_size(len(index), count, threads))
     rest = len(index) % size
     missing = few(rest) - rest
     if missing:
@@ -255,6 +255,23 @@ def _tiles(order: Order, count: int) -> tuple[list[Order], bool]:
     starts = range(0, len(index), size)
     tiles = [(index[start : start + size], within(runs, start, start + size)) for start in starts]
     return tiles, missing > 0
+
+
+def shared_size(windows: int, count: int, threads: int) -> int:
+    """Windows of a tile, a `few` of them, such that there are about `count` tiles and the threads
+    are done together: the one that works longest has the fewest windows.
+
+    >>> shared_size(36, 8, threads=2)  # 6 tiles, where 7 of 5 windows and one of 1 keep one waiting
+    6
+    """
+    size = ceil_div(windows, count)
+    sizes = dict.fromkeys(map(few, range(size - size // 8, size + size // 4 + 1)))
+
+    def longest(size: int) -> int:
+        rounds, others = divmod(windows // size, threads)
+        return rounds * size + (size if others else few(windows % size))
+
+    return min(sizes, key=longest)
 
 
 def within(runs: Runs, start: int, stop: int) -> Runs:
