@@ -308,4 +308,4 @@ def test_what_the_page_says_of_the_missing_mask_is_what_was_measured(page):
     results = (explainer_tables.DOCS / "results.md").read_text("utf-8")
     assert "lose 2.5 points (1.2 to 3.7)" in results
     said = page.find("[data-live='lost']").text
-    assert re.sub(r"\s", " ", said) == "2.5 points of accuracy (95 % interval 1.2 to 3.7)"
+    assert re.sub(r"\s", " ", said) == "2.5 (with 95 % confidence 1.2 to 3.7)"

@@ -101,7 +101,7 @@ SLIDERS = {
     "rows": ("tokens", {"144": "156"}),
     "columns": ("tokens", {"144": "156"}),
     "window": ("windowSize", {"4 × 4": "5 × 5"}),
-    "shift": ("shift", {"2": "3"}),
+    "shift": ("borderMove", {"down and to the right, by 2 tokens": "down and to the right, by 3 tokens"}),
     "padding": ("tokens", {"144": "121"}),
 }
 

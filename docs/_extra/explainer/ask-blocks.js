@@ -27,7 +27,7 @@ const AskBlocks = (() => {
         const [rows, columns] = of.grid;
         Draw.board(
           svg,
-          { rows, columns, label: `After ${plural(blocks, "block")}: ${holders[blocks].length} tokens.` },
+          { rows, columns, label: `After ${plural(blocks, "block")}: ${holders[blocks].length} tokens.`, margin: 6 },
           Steps.whole(of.grid),
           Draw.spotlight(rows, columns, holders[blocks]),
           Draw.chosen(from),
@@ -201,14 +201,14 @@ const AskBlocks = (() => {
     Live.say(
       "lost",
       () =>
-        `${points(unmasked.difference.mean)} points of accuracy (95&nbsp;% interval ` +
+        `${points(unmasked.difference.mean)} (with 95&nbsp;% confidence ` +
         `${points(unmasked.difference.high)} to ${points(unmasked.difference.low)})`,
     );
     Live.say("edges", () => {
       const [first] = Tables.swin;
       const { masked } = first.blocks.find(({ shift }) => shift.some(Boolean));
       return (
-        `In these networks ${unmasked.edges} of the ${unmasked.windows} windows of the first stage lie at an edge. ` +
+        `In these networks ${unmasked.edges} of the ${unmasked.windows} windows of the first stage hold strangers. ` +
         `In Swin-T it is ${masked} of ${Windows.size(first.counts)}, so there the mask should matter less; how much ` +
         "less was not measured here."
       );

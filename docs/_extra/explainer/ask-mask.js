@@ -45,10 +45,13 @@ const AskMask = (() => {
       value === 0
         ? "They come from the same piece: <b>0</b>, they see each other."
         : "They come from different pieces: <b>−100</b>, masked.";
-    const home = (token) => (Windows.isPadding(of, token) ? "padding" : Steps.name(token));
+    const home = (token) =>
+      Windows.isPadding(of, token) ? "which is padding" : `from ${Steps.name(token)} of the picture`;
     const [row, column] = now.pair;
     const homes = [one, other].map(home);
-    const both = `Row ${row} is the token from ${homes[0]} of the picture; column ${column} the one from ${homes[1]}.`;
+    const both =
+      `Row ${row} of the mask is token ${row} of the window, ${homes[0]}; its column ${column} is token ${column}, ` +
+      `${homes[1]} (where rows and columns are counted from 1).`;
     return `${both} ${what}`;
   }
 
@@ -104,7 +107,7 @@ const AskMask = (() => {
       JSON.stringify(Windows.maskByNumbers(of, last, (at) => numbers[Windows.regionOf(of, at)])) ===
       JSON.stringify(Windows.mask(of, Windows.kindOf(of, last)));
     const result = same ? "<b>is the same</b> as" : "differs from";
-    return `Lines: windows; dashed: regions. The mask from these numbers ${result} the one of step 7.`;
+    return `Lines: windows; dashed: further borders of regions. The mask from these numbers ${result} the one of step 7.`;
   }
 
   /** One axis after the shift: tokens, three names, two names, and windows. */

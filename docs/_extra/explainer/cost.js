@@ -59,12 +59,11 @@ const Cost = (() => {
         class: `curve ${cls}`,
         points: at.map((side) => `${x(side * side)},${y(macs(square(side), dim))}`).join(" "),
       });
-    const label = (macs, side, words, cls, dy) =>
-      Draw.el(
-        "text",
-        { class: `curve-name ${cls}`, x: x(side * side) - 8, y: y(macs(square(side), dim)) + dy, "text-anchor": "end" },
-        words,
-      );
+    const label = (words, cls, right, bottom) =>
+      Draw.el("text", { class: `curve-name ${cls}`, x: right, y: bottom, "text-anchor": "end" }, words);
+    // below the lower curve: where the words begin, the curve is lowest
+    const end = width - FRAME.right;
+    const start = aligned.find((side) => x(side * side) > end - 70);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const [all, windows] = [Windows.globalMacs(of, dim), Windows.windowMacs(of, dim)];
     Draw.describe(
@@ -76,8 +75,8 @@ const Cost = (() => {
       ...axes(x, y, width, [least, most]),
       curve(Windows.globalMacs, sides, "all"),
       curve(Windows.windowMacs, aligned, "windows"),
-      label(Windows.globalMacs, 90, "all pairs", "all", -6),
-      label(Windows.windowMacs, 112, "windows", "windows", 34),
+      label("all pairs", "all", x(90 ** 2) - 8, y(Windows.globalMacs(square(90), dim)) - 6),
+      label("windows", "windows", end, y(Windows.windowMacs(square(start), dim)) + 18),
       Draw.el("line", { class: "here", x1: here, x2: here, y1: y(windows), y2: y(all) }),
       Draw.el("circle", { class: "point all", cx: here, cy: y(all), r: 6 }),
       Draw.el("rect", { class: "point windows", x: here - 5.5, y: y(windows) - 5.5, width: 11, height: 11 }),

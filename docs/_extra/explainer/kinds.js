@@ -94,6 +94,9 @@ const Kinds = (() => {
     return shares(now, of, masked).reduce((sum, share, i) => sum + (line[i] === 0 ? 0 : share), 0);
   }
 
+  /** How much of a token's area a disc takes for a share of 1: the largest of both pictures takes most of it. */
+  const area = (now, of) => 0.63 / Math.max(...[false, true].flatMap((masked) => shares(now, of, masked)));
+
   const percent = (share) => `${Math.round(100 * share)} %`;
 
   function attention(id, now, of, masked) {
@@ -113,7 +116,7 @@ const Kinds = (() => {
       Draw.grid(rows, columns),
       ...found.map((piece) => Draw.rect(piece.within, piece.size, `piece-frame ${now.kind}`, 0.3)),
       ...places.map((place, i) =>
-        Draw.dot(place, line[i] === 0 ? "share" : "share stranger", 0.9 * Math.min(all[i] * 5, 0.7)),
+        Draw.dot(place, line[i] === 0 ? "share" : "share stranger", all[i] * area(now, of)),
       ),
       Draw.chosen(places[now.slot]),
     );
@@ -188,10 +191,11 @@ const Kinds = (() => {
       const found = pieces(of, now.kind);
       if (found.length === 1)
         return "An inner window holds one piece, which was together in the picture. No strangers here.";
+      const filled = (axis) => (of.padded[axis] > of.grid[axis] ? " with its padding" : "");
       const where = {
-        bottom: "the bottom edge of the picture, and right below it rows from the top edge",
-        right: "the right edge of the picture, and right beside it columns from the left edge",
-        corner: "all four corners of the picture",
+        bottom: `the bottom edge of the picture${filled(0)}, and right below it rows from the top edge`,
+        right: `the right edge of the picture${filled(1)}, and right beside it columns from the left edge`,
+        corner: `all four corners of the picture${filled(0) || filled(1)}`,
       }[now.kind];
       return `This window holds ${found.length} pieces: ${where}. They touch here, and nowhere else.`;
     });

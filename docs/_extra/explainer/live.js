@@ -22,7 +22,14 @@ const Live = (() => {
   say("tokens", (now) => count(now.rows * now.columns));
   say("places", (now) => now.window ** 2);
   say("windowSize", (now) => `${now.window} × ${now.window}`);
-  say("shift", (now) => now.shift);
+  say("windowProduct", (now, of) => `${count(Windows.size(of.padded))} × ${now.window ** 2}`);
+  const move = (of, [down, across]) => {
+    const ways = [of.shift[0] && down, of.shift[1] && across].filter(Boolean);
+    if (!ways.length) return "nowhere, since there is nothing to shift";
+    return `${ways.join(" and ")}, by ${plural(Math.max(...of.shift), "token")}`;
+  };
+  say("borderMove", (now, of) => move(of, ["down", "to the right"]));
+  say("pictureMove", (now, of) => move(of, ["up", "to the left"]));
   say("globalPairs", (now, of) => count(Windows.globalPairs(of)));
   say("windowPairs", (now, of) => count(Windows.windowPairs(of)));
   const big = (n) =>

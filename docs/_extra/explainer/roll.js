@@ -61,6 +61,7 @@ const Roll = (() => {
     byId("roll-back").disabled = step === 0;
     byId("roll-next").disabled = step === STEPS.length - 1;
     byId("roll-play").textContent = timer ? "Stop" : "Play";
+    byId("legend").hidden = !["kinds", "home"].includes(windows);
     byId("legend").replaceChildren(...Windows.kinds(of).map(Kinds.entry));
   }
 
@@ -72,9 +73,10 @@ const Roll = (() => {
       by
         ? `The first ${Live.plural(by, what)} (${letters}) ${by === 1 ? "goes" : "go"} to the ${where}.`
         : `No ${what} moves: one window covers this side.`;
+    const strips = down && across ? "A, B and C are the strips that will move." : `${down ? "B" : "C"} is the strip that will move.`;
     const pieces = Windows.size(Windows.unrolledWindows(of).map((along) => along.length));
     return [
-      `The picture, and dashed the borders of the shifted windows: ${pieces} pieces.`,
+      `The picture, and dashed the borders of the shifted windows, which cut it into ${pieces} pieces. ${strips}`,
       moved(down, "row", "bottom", across ? "A and B" : "B"),
       moved(across, "column", "right", down ? "A and C" : "C"),
       `Now lay regular windows over it: ${Windows.size(of.counts)}, all of one shape, and colored by their kind. ` +

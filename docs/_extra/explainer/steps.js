@@ -143,7 +143,7 @@ const Steps = (() => {
         "So does each of the others.",
     );
     Live.say("regularCaption", (now, of) => {
-      const met = neighbors(of) ? " The two round marks touch, and do not see each other." : "";
+      const met = neighbors(of) ? " The two marked tokens touch, and do not see each other." : "";
       return (
         `${Live.plural(Windows.size(of.counts), "window")}. The chosen token looks at the ${Windows.size(of.window)} ` +
         "in its window, " +
@@ -154,7 +154,7 @@ const Steps = (() => {
       if (!Windows.isShifted(of))
         return "There is nothing to shift: move the sliders until there are two windows and a shift.";
       const pair = neighbors(of);
-      const met = Windows.together(of, ...pair) ? " The two round marks now share a window." : "";
+      const met = Windows.together(of, ...pair) ? " The two marked tokens now share a window." : "";
       return (
         `Shifted windows, where they lie on the picture. The chosen token looks at ` +
         `${Live.plural(Windows.seen(of, now.token).length, "token")} now.${met}${paddingNote(of)}`
