@@ -260,6 +260,7 @@ def test_windows_that_fill_the_map_are_copied_once(tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("executorch") is None, reason="executorch is not installed"
 )
+@pytest.mark.filterwarnings("ignore::Warning:executorch", "ignore:.*Use files\\(\\) instead")
 def test_executorch_runs_a_network(tmp_path):
     report, _ = exported(tmp_path, perturb(hierarch.build(TINY)), "executorch")
     assert report.error < 1e-5

@@ -200,3 +200,17 @@ def test_importing_the_library_does_not_import_torch(installed, tmp_path):
     for name, imported in [("presets()", "False\n"), ("build", "True\n")]:
         found = output(installed / "python", "-c", code.format(name), cwd=tmp_path)
         assert found == imported
+
+
+def test_every_extra_that_is_told_of_exists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    known = project["optional-dependencies"].keys()
+    told = set()
+    for path in [*(ROOT / "hierarch").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]:
+        text = path.read_text("utf-8")
+        told.update(re.findall(r'(?:require\(.*|^ {4})extra="([a-z]+)"', text, re.MULTILINE))
+        for names in re.findall(r"hierarch-vision\[([a-z,]+)\]", text):
+            told.update(names.split(","))
+    told.discard("forbid")  # pydantic's
+    assert {"plot", "onnx", "executorch", "train"} <= told
+    assert told <= known
