@@ -97,11 +97,12 @@ def written() -> dict[str, str]:
     return reader.found
 
 
+MOVE = "down and to the right, by"
 SLIDERS = {
     "rows": ("tokens", {"144": "156"}),
     "columns": ("tokens", {"144": "156"}),
     "window": ("windowSize", {"4 × 4": "5 × 5"}),
-    "shift": ("borderMove", {"down and to the right, by 2 tokens": "down and to the right, by 3 tokens"}),
+    "shift": ("borderMove", {f"{MOVE} 2 tokens": f"{MOVE} 3 tokens"}),
     "padding": ("tokens", {"144": "121"}),
 }
 
