@@ -211,6 +211,5 @@ def test_every_extra_that_is_told_of_exists():
         told.update(re.findall(r'(?:require\(.*|^ {4})extra="([a-z]+)"', text, re.MULTILINE))
         for names in re.findall(r"hierarch-vision\[([a-z,]+)\]", text):
             told.update(names.split(","))
-    told.discard("forbid")  # pydantic's
     assert {"plot", "onnx", "executorch", "train"} <= told
     assert told <= known

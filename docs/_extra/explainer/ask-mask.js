@@ -107,7 +107,8 @@ const AskMask = (() => {
       JSON.stringify(Windows.maskByNumbers(of, last, (at) => numbers[Windows.regionOf(of, at)])) ===
       JSON.stringify(Windows.mask(of, Windows.kindOf(of, last)));
     const result = same ? "<b>is the same</b> as" : "differs from";
-    return `Lines: windows; dashed: further borders of regions. The mask from these numbers ${result} the one of step 7.`;
+    const lines = "Lines: windows; dashed: further borders of regions.";
+    return `${lines} The mask from these numbers ${result} the one of step 7.`;
   }
 
   /** One axis after the shift: tokens, three names, two names, and windows. */

@@ -102,7 +102,7 @@ const Kinds = (() => {
   function attention(id, now, of, masked) {
     const [rows, columns] = of.window;
     const found = pieces(of, now.kind);
-    const all = shares(now, of, masked);
+    const [all, most] = [shares(now, of, masked), area(now, of)];
     const line = Windows.mask(of, now.kind)[now.slot];
     const places = Windows.places(of);
     const strangers = places.filter((_, i) => line[i] !== 0);
@@ -116,7 +116,7 @@ const Kinds = (() => {
       Draw.grid(rows, columns),
       ...found.map((piece) => Draw.rect(piece.within, piece.size, `piece-frame ${now.kind}`, 0.3)),
       ...places.map((place, i) =>
-        Draw.dot(place, line[i] === 0 ? "share" : "share stranger", all[i] * area(now, of)),
+        Draw.dot(place, line[i] === 0 ? "share" : "share stranger", all[i] * most),
       ),
       Draw.chosen(places[now.slot]),
     );

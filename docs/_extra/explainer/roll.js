@@ -73,7 +73,8 @@ const Roll = (() => {
       by
         ? `The first ${Live.plural(by, what)} (${letters}) ${by === 1 ? "goes" : "go"} to the ${where}.`
         : `No ${what} moves: one window covers this side.`;
-    const strips = down && across ? "A, B and C are the strips that will move." : `${down ? "B" : "C"} is the strip that will move.`;
+    const strips =
+      down && across ? "A, B and C are the strips that will move." : `${down ? "B" : "C"} is the strip that will move.`;
     const pieces = Windows.size(Windows.unrolledWindows(of).map((along) => along.length));
     return [
       `The picture, and dashed the borders of the shifted windows, which cut it into ${pieces} pieces. ${strips}`,
