@@ -47,6 +47,9 @@ matrix multiplication has enough rows to run at its full speed.
 MIN_TILES_PER_THREAD = 1.25
 """Below this many tiles per thread, the pool's threads lose more than they gain: torch's own
 threads spin for some milliseconds after each operator, and slow them down."""
+NOTICEABLE = 1.02
+"""A thread that works longer than another by less than this is not worth a tile of another size:
+larger ones leave the cache, smaller ones are multiplied more slowly."""
 
 
 # when
@@ -258,20 +261,24 @@ def _tiles(order: Order, count: int, threads: int) -> tuple[list[Order], bool]:
 
 
 def shared_size(windows: int, count: int, threads: int) -> int:
-    """Windows of a tile, a `few` of them, such that there are about `count` tiles and the threads
-    are done together: the one that works longest has the fewest windows.
+    """Windows of a tile, a `few` of them: what `count` tiles would have, or near it where threads
+    are done together only then, so that the one that works longest has noticeably fewer windows.
 
     >>> shared_size(36, 8, threads=2)  # 6 tiles, where 7 of 5 windows and one of 1 keep one waiting
     6
+    >>> shared_size(100, 7, threads=1)  # nobody waits for anybody
+    15
     """
-    size = ceil_div(windows, count)
-    sizes = dict.fromkeys(map(few, range(size - size // 8, size + size // 4 + 1)))
+    wanted = few(ceil_div(windows, count))
+    sizes = dict.fromkeys(map(few, range(wanted - wanted // 8, wanted + wanted // 4 + 1)))
 
     def longest(size: int) -> int:
         rounds, others = divmod(windows // size, threads)
         return rounds * size + (size if others else few(windows % size))
 
-    return min(sizes, key=longest)
+    shortest = min(map(longest, sizes))
+    quick = [size for size in sizes if longest(size) <= NOTICEABLE * shortest]
+    return min(quick, key=lambda size: abs(size - wanted))
 
 
 def within(runs: Runs, start: int, stop: int) -> Runs:
