@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+SMALL = 4096
+"""Numbers that are not worth keeping out of a file."""
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
@@ -54,7 +57,9 @@ def _is_plain(node: Any) -> bool:
 def tidy(model: Any) -> None:
     """Changes a model of onnx_ir in place; it computes the same."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from onnxscript.optimizer import optimize_ir
 
+    optimize_ir(model, should_fold=_unless_larger)
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # lines of the code that made it, in paths of this machine
     for node in list(model.graph):
@@ -62,6 +67,18 @@ def tidy(model: Any) -> None:
             _reorder(model.graph, node)
     _share_integers(model.graph)
     RemoveUnusedNodesPass()(model)
+
+
+def _unless_larger(node: Any) -> bool | None:
+    """False where numbers would take the place of fewer ones, such as a table of position biases
+    that of the layers which compute it; a runtime works it out when it loads the file. Else None:
+    the exporter's own rules."""
+    [made] = node.outputs[:1]
+    if made.dtype is None or not made.dtype.is_floating_point() or made.shape is None:
+        return None
+    sizes = [given.const_value.size for given in node.inputs if given is not None]
+    larger = made.shape.is_static() and math.prod(made.shape) > max(SMALL, sum(sizes))
+    return False if larger else None
 
 
 def _reorder(graph: Any, node: Any) -> None:

@@ -43,10 +43,11 @@ def _write_float(job: Job, path: Path) -> None:
             output_names=job.outputs,
             dynamic_shapes=({**job.dynamic},) if job.dynamic else None,
             custom_translation_table=attention_translation(job.program),
+            optimize=False,
             verbose=False,
         )
-    assert made is not None
-    tidy(made.model)
+        assert made is not None
+        tidy(made.model)
     made.model.metadata_props.update(job.metadata)
     weights = sum(t.nbytes for t in job.program.state_dict.values())
     made.save(path, external_data=weights > MAX_BYTES)
