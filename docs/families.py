@@ -35,6 +35,7 @@ FAMILIES = {
     r"swin_(tiny|small|base|large).*": "Swin Transformer",
     r"swin_mixer_.*": "Swin-Mixer",
     r"video/.*": "Video Swin",
+    r"volume/.*": "Swin UNETR, encoder",
     r"swin_v2/.*": "Swin Transformer V2",
     r"metaformer/poolformer_[sm].*": "PoolFormer",
     r"metaformer/poolformer_v2.*": "PoolFormerV2",

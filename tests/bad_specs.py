@@ -103,7 +103,7 @@ BAD = {
     ),
     "negative depth": (
         IDENTITY + "stages: [{dim: 8, depth: -2}]",
-        r":2:26: stages\[0\]\.depth: should be greater than or equal to 1, got -2",
+        r":2:26: stages\[0\]\.depth: should be greater than or equal to 0, got -2",
     ),
     "window of zero": (
         STAGES + WINDOWS.replace("window_size: 7", "window_size: 0"),

@@ -232,8 +232,9 @@ BLOCK_OPTIONS = {
 
 
 @st.composite
-def stages(draw: DrawFn) -> dict[str, Any]:
-    required = {"dim": draw(DIMS), "depth": draw(st.integers(1, 3))}
+def stages(draw: DrawFn, least: int = 1) -> dict[str, Any]:
+    """One of `least` blocks, or more."""
+    required = {"dim": draw(DIMS), "depth": draw(st.integers(least, 3))}
     return draw(mappings(required, mixer=mixers(), **BLOCK_OPTIONS))
 
 
@@ -253,7 +254,7 @@ def heads() -> SearchStrategy[Any]:
 @st.composite
 def backbones(draw: DrawFn) -> dict[str, Any]:
     """A valid spec as the plain mapping that a person would write."""
-    listed = draw(st.lists(stages(), min_size=1, max_size=4))
+    listed = [draw(stages()), *draw(st.lists(stages(least=0), max_size=3))]
     ends = {"stem_dim": draw(st.none() | DIMS)} if "downsample" in listed[0] else {}
     if draw(st.booleans()):
         ends["head"] = draw(heads())

@@ -70,7 +70,10 @@ def test_own_to_theirs_to_own_is_the_identity(network, library):
 def test_who_has_no_names_says_so(network):
     model = hierarch.build(NETWORKS[network])
     for library in {layout.library for layout in get_layouts()} - {*HOLD[network], "hierarch"}:
-        with pytest.raises(hierarch.WeightsError, match=f"{library}:.* has no name for weights"):
+        with pytest.raises(
+            hierarch.WeightsError,
+            match=f"{library}(:.* has no name for weights| has no network on 2 axes)",
+        ):
             hierarch.export_weights(model, layout=library)
 
 
@@ -83,7 +86,7 @@ TOLD_APART = [
     *("focalnet_tiny_srf", "focalnet_large_fl3", "davit_tiny", "inception_next_atto"),
     *("nat_small", "dinat_tiny", "maxvit_tiny", "maxvit_small"),
     *("van_b0", "cswin_tiny", "dinov3_small_patch16", "dinov3_small_plus_patch16"),
-    *("parallel_vit_wee_patch16", UNBIASED),
+    *("parallel_vit_wee_patch16", "swin_unetr", UNBIASED),
 ]
 
 

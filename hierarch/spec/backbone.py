@@ -71,7 +71,7 @@ class StageSpec(Spec):
     dim: Dim
     """Channels."""
     depth: Depth
-    """Blocks."""
+    """Blocks; 0 for a stage that is only its downsampling."""
     mixer: Mixers | None = None
     """The stage's own mixers, cycled over its blocks."""
     downsample: Downsample | None = None

@@ -29,7 +29,7 @@ from hierarch.spec.grid import Sides
 MAX_DEPTH = 256
 """Blocks of a stage."""
 Dim = Annotated[int, Strict(), Field(ge=1, le=16_384)]
-Depth = Annotated[int, Strict(), Field(ge=1, le=MAX_DEPTH)]
+Depth = Annotated[int, Strict(), Field(ge=0, le=MAX_DEPTH)]
 Ratio = Annotated[float, Strict(), Field(gt=0, le=64, allow_inf_nan=False)]
 Rate = Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]

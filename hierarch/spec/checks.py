@@ -39,6 +39,8 @@ def found(spec: BackboneSpec) -> Iterator[Fault]:
 def _of_stages(spec: BackboneSpec) -> Iterator[Fault]:
     for index, stage in enumerate(spec.stages):
         here = ("stages", index)
+        if not stage.depth and not (index or stage.downsample):
+            yield (*here, "depth"), "should be at least 1 without a downsampling", stage.depth
         mixers = stage.mixer or spec.mixer
         if mixers is None:
             yield here, "has no mixer; give it one, or give one to all stages at the top", ...

@@ -173,7 +173,8 @@ def _axes(
     room = (MAX_BLOCKS - sum(stage.depth for stage in spec.stages)) // len(moved)
     axes: dict[Freedom, list[Axis]] = {
         "widths": [Axis("widths", s.index, s.dim, widths[s.index]) for s in moved],
-        "depths": [Axis("depths", s.index, s.depth, _depths(s, room)) for s in moved],
+        # a stage that is only its downsampling gets no blocks
+        "depths": [Axis("depths", s.index, s.depth, _depths(s, room)) for s in moved if s.depth],
         "ratio": [Axis("ratio", None, 1, _factors(spec, narrowest))],
     }
     return tuple(axis for kind in move for axis in axes[kind])

@@ -27,6 +27,15 @@ class SwinShapes:
         self.window_size = window_size
         self.assumed: list[str] = []
         self.depths = shapes.depths()
+        if self._ends_in_merging():
+            self.depths[len(self.depths)] = 0
+
+    def _ends_in_merging(self) -> bool:
+        """Whether the last stage has no blocks, rather than that they are missing."""
+        end = len(self.depths)
+        after = ("norm.weight", "head.fc.weight", f"stages.{end}.norm.weight")
+        merging = f"stages.{end}.downsample.reduction.weight"
+        return merging in self.shapes and not any(name in self.shapes for name in after)
 
     def is_swin(self) -> bool:
         merging = re.compile(r"stages\.\d+\.downsample\.(reduction|norm)\.")
@@ -80,6 +89,9 @@ class SwinShapes:
         return {"type": "patch_merging", "merge_size": [wide // dim // 4, 2, 2]}
 
     def _stage(self, i: int) -> dict[str, Any]:
+        if not self.depths[i]:
+            dim, _ = self.shapes.of(f"stages.{i}.downsample.reduction.weight", 2)
+            return self._stage(i - 1) | {"dim": dim, "depth": 0}
         first = f"stages.{i}.blocks.0"
         [dim] = self.shapes.of(f"{first}.norm2.weight", 1)
         hidden, _ = self.shapes.of(f"{first}.mlp.fc1.weight", 2)

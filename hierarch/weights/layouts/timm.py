@@ -3,6 +3,7 @@ FocalNet, DaViT, MaxViT, ViT, DINOv3, MLP-Mixer, ResMLP."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import partial
 
@@ -28,7 +29,8 @@ FROM_CONV_1X1 = Conversion(to_ours=CONV_1X1.to_ours)
 
 def _is_swin(names: Collection[str]) -> bool:
     """True if merging opens each layer but the first, or if the head is timm's."""
-    merges = {name for name in names if name.endswith(".downsample.reduction.weight")}
+    merging = re.compile(r"layers\.\d+\.downsample\.reduction\.weight")
+    merges = {*filter(merging.fullmatch, names)}
     at_the_start = bool(merges) and "layers.0.downsample.reduction.weight" not in merges
     return "patch_embed.proj.weight" in names and (at_the_start or "head.fc.weight" in names)
 
