@@ -22,18 +22,39 @@ from hierarch.bench.machine import processor
 from hierarch.errors import HierarchError
 from hierarch.exporting.registry import get_target
 
-PRESETS = (
-    "swin_tiny swin_mixer_tiny_d6 swin_v2/swin_v2_tiny_window8_256 video/swin3d_tiny "
-    "metaformer/poolformer_s12 metaformer/poolformer_v2_s12 metaformer/identityformer_s12 "
-    "metaformer/convformer_s18 metaformer/caformer_s18 convnext/convnext_tiny "
-    "convnext/convnext_v2_atto inception_next/inception_next_atto pvt_v2/pvt_v2_b0 "
-    "twins/twins_pcpvt_small twins/twins_svt_small focalnet/focalnet_tiny_srf davit/davit_tiny "
-    "maxvit/maxvit_tiny van/van_b0 cswin/cswin_tiny nat/nat_mini nat/dinat_mini "
-    "vit/vit_tiny_patch16 vit/deit_tiny_distilled_patch16 vit/dinov2_small_patch14_registers "
-    "vit/dinov3_small_patch16 vit/parallel_vit_wee_patch16 mlp/mlp_mixer_base_patch16 mlp/resmlp_s12"
-).split()
+PRESETS = [
+    "swin_tiny",
+    "swin_mixer_tiny_d6",
+    "swin_v2/swin_v2_tiny_window8_256",
+    "video/swin3d_tiny",
+    "metaformer/poolformer_s12",
+    "metaformer/poolformer_v2_s12",
+    "metaformer/identityformer_s12",
+    "metaformer/convformer_s18",
+    "metaformer/caformer_s18",
+    "convnext/convnext_tiny",
+    "convnext/convnext_v2_atto",
+    "inception_next/inception_next_atto",
+    "pvt_v2/pvt_v2_b0",
+    "twins/twins_pcpvt_small",
+    "twins/twins_svt_small",
+    "focalnet/focalnet_tiny_srf",
+    "davit/davit_tiny",
+    "maxvit/maxvit_tiny",
+    "van/van_b0",
+    "cswin/cswin_tiny",
+    "nat/nat_mini",
+    "nat/dinat_mini",
+    "vit/vit_tiny_patch16",
+    "vit/deit_tiny_distilled_patch16",
+    "vit/dinov2_small_patch14_registers",
+    "vit/dinov3_small_patch16",
+    "vit/parallel_vit_wee_patch16",
+    "mlp/mlp_mixer_base_patch16",
+    "mlp/resmlp_s12",
+]
 NOISE = 0.02
-"""Of the parameters: biases start at 0 and scales of layers near it, where a mistake is not seen."""
+"""Of the parameters: biases start at 0 and scales of layers near it, where no mistake is seen."""
 
 
 def network(preset: str, seed: int) -> hierarch.Backbone:
