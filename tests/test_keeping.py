@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from hierarch import engine
 from hierarch.engine import caches, keeping, onednn, orders, threads, torch_private
 from hierarch.engine.caches import Cache
 from hierarch.engine.onednn import few, inference_linear
+from hierarch.nn.window_mixer import MaskedWindowMixer
 
 HEAD = {"num_classes": 5}
 SIZES = [(height, 211 - height) for height in range(41, 171, 3)]
@@ -157,6 +159,54 @@ def test_masks_beyond_the_limit_are_made_at_each_call(monkeypatch):
         for _ in range(2):
             assert_close(model(images), wanted)
             assert 0 < keeping.kept()["masks"] <= most // 2
+
+
+def test_a_thread_keeps_masks_while_another_counts_them(monkeypatch):
+    first, second, started = network(), network(), []
+
+    def run():
+        with torch.inference_mode():
+            second(noise(1, 3, 64, 64))
+
+    class Interrupted(weakref.WeakKeyDictionary):
+        def values(self):
+            for value in super().values():
+                if not started:
+                    started.append(threading.Thread(target=run))
+                    started[0].start()
+                    started[0].join(0.5)  # as far as it gets
+                yield value
+
+    monkeypatch.setattr(caches, "_kept", Interrupted())
+    with torch.inference_mode():
+        first(noise(1, 3, 64, 64))
+    started[0].join(60)
+    assert not started[0].is_alive()
+    modules = [*first.modules(), *second.modules()]
+    assert len(caches._kept) == sum(isinstance(module, MaskedWindowMixer) for module in modules)
+
+
+@pytest.mark.parametrize("mixer", ["window_attention", "cosine_window_attention"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_of_large_windows_the_bias_is_kept_and_not_a_mask_for_each_kind(mixer, dtype):
+    windows = [{"type": mixer, "head_dim": 4, "window_size": 12, "shift_size": n} for n in (0, 6)]
+    spec = tiny(stages=[{"dim": 16, "depth": 2}], head=HEAD) | {"mixer": windows}
+    model, images = perturb(hierarch.build(spec)).to(dtype), noise(2, 3, 100, 180).to(dtype)
+    wanted = defined(model, images)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert_close(model(images), wanted)
+    plain, shifted = (block.mixer for block in model.stages[0].blocks)
+    assert len(caches._kept[plain][2]) == 1
+    masks = caches._kept[shifted][2]
+    assert len(masks) == 4
+    like = torch.zeros(1, dtype=dtype)
+    with torch.no_grad():
+        made = caches.masks(shifted, shifted.cut((25, 45)), like)
+        assert all(torch.equal(masks[kind], mask) for kind, mask in made.items())
+    # a byte for each pair of tokens says which are apart
+    bias = 144**2 * 4 * dtype.itemsize
+    assert keeping.kept()["masks"] == 2 * bias + 4 * 144**2
 
 
 def test_orders_of_windows_are_bounded(monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -22,8 +22,9 @@ from hierarch.engine.conditions import (
     observed,
 )
 from hierarch.engine.seam import Refusal, way
-from hierarch.nn.cut import Cut
-from hierarch.nn.window_mixer import KindMasks, MaskedWindowMixer
+from hierarch.nn.cut import Cut, Kind, kinds
+from hierarch.nn.window_mixer import OTHER_REGION, KindMasks, MaskedWindowMixer
+from hierarch.spec.grid import tokens
 
 Made = TypeVar("Made")
 
@@ -64,27 +65,59 @@ class Cache(Generic[Made]):
 
 masks = MaskedWindowMixer.masks
 """The definition."""
-MAX_MASK_BYTES = 128 << 20
+MAX_MASK_BYTES = 64 << 20
 """Bytes of all masks that are kept, enough for Swin-L at 384x384. What does not fit is made at each
 call."""
+MANY_SLOTS = 100
+"""In a window of more slots, adding two masks is little beside attention."""
+
+
+class Summed(Mapping[Kind, Tensor]):
+    """The masks of large windows: the position bias and the mask of the shift are kept, and their
+    sum for a kind of window is made when it is asked for.
+
+    `bias`: (1, heads, N, N). `regions`: (kinds, 1, N, N), as of `MaskedWindowMixer.regions`.
+    """
+
+    def __init__(self, of_kinds: Sequence[Kind], bias: Tensor, regions: Tensor) -> None:
+        self.bias = bias
+        self.apart = regions != 0
+        self._index = {kind: i for i, kind in enumerate(of_kinds)}
+
+    def __getitem__(self, kind: Kind) -> Tensor:
+        apart = self.apart[self._index[kind]]
+        return torch.add(self.bias, apart, alpha=OTHER_REGION) if any(kind) else self.bias
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+
 Kept = tuple[Any, list[Tensor], KindMasks]
 """The sizes and types that masks are for, copies of the weights that they depend on, the masks."""
 _kept: weakref.WeakKeyDictionary[nn.Module, Kept] = weakref.WeakKeyDictionary()
+_changing = threading.RLock()
+"""Held where `_kept` changes, and where all of it is read: the threads of a network share it."""
 
 
 def mask_bytes() -> int:
     """Bytes of the masks that are kept now."""
-    return sum(_mask_bytes(kept[2]) for kept in list(_kept.values()))
+    with _changing:
+        return sum(_mask_bytes(kept[2]) for kept in _kept.values())
 
 
 def _mask_bytes(made: KindMasks) -> int:
     # by storage: masks of several kinds may be views of one tensor
-    storages = [mask.untyped_storage() for mask in made.values() if mask is not None]
+    masks = (made.bias, made.apart) if isinstance(made, Summed) else made.values()
+    storages = [mask.untyped_storage() for mask in masks if mask is not None]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def clear_masks() -> None:
-    _kept.clear()
+    with _changing:
+        _kept.clear()
 
 
 def refuses_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> Refusal | None:
@@ -105,11 +138,25 @@ def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMask
     kept = _kept.get(mixer)  # once: another thread may replace it
     if kept and kept[0] == key and all(map(torch.equal, kept[1], weights)):
         return kept[2]
-    _kept.pop(mixer, None)
-    made = masks(mixer, cut, like)
-    if mask_bytes() + _mask_bytes(made) <= MAX_MASK_BYTES:
-        _kept[mixer] = key, [weight.detach().clone() for weight in weights], made
+    made = _made(mixer, cut, like)
+    copies = [weight.detach().clone() for weight in weights]
+    with _changing:
+        _kept.pop(mixer, None)
+        if mask_bytes() + _mask_bytes(made) <= MAX_MASK_BYTES:
+            _kept[mixer] = key, copies, made
     return made
+
+
+def _made(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
+    of_kinds = kinds(cut.shift)
+    if len(of_kinds) == 1 or tokens(cut.window) <= MANY_SLOTS:
+        return masks(mixer, cut, like)
+    bias = mixer.bias(cut.window)
+    return (
+        masks(mixer, cut, like)
+        if bias is None
+        else Summed(of_kinds, bias, mixer.regions(cut, like))
+    )
 
 
 # on a GPU

@@ -90,14 +90,17 @@ class MaskedWindowMixer(WindowMixer):
 
     def masks(self, cut: Cut, like: Tensor) -> KindMasks:
         """What is added to the attention logits of each kind of window: position bias and shift."""
-        window, shift = cut.window, cut.shift
-        of_kinds, bias = kinds(shift), self.bias(window)
+        of_kinds, bias = kinds(cut.shift), self.bias(cut.window)
         if len(of_kinds) == 1:
             return {of_kinds[0]: bias}
-        sizes = kinds_by_axis(shift), window, shift, like.dtype
-        regions = functional.constant(shift_mask, *sizes, device=like.device)
+        regions = self.regions(cut, like)
         masks = regions if bias is None else regions + bias
         return dict(zip(of_kinds, masks.chunk(len(of_kinds)), strict=True))
+
+    def regions(self, cut: Cut, like: Tensor) -> Tensor:
+        """(kinds, 1, N, N): the mask of the shift for each kind of window, 0 or `OTHER_REGION`."""
+        sizes = kinds_by_axis(cut.shift), cut.window, cut.shift, like.dtype
+        return functional.constant(shift_mask, *sizes, device=like.device)
 
     def row(self, grid: Sides, token: int) -> Row:
         return row_in_window(self.cut(grid), token)
