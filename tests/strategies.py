@@ -191,9 +191,17 @@ CONVOLUTION = {
 
 
 def downsamples() -> SearchStrategy[Any]:
-    return st.sampled_from(["patch_merging", "conv_downsample", "mbconv"]) | st.one_of(
+    bare = ["patch_merging", "conv_downsample", "pool_downsample", "mbconv"]
+    return st.sampled_from(bare) | st.one_of(
         mappings({"type": "patch_merging"}, norm=norms(), norm_last=st.booleans()),
         mappings({"type": "conv_downsample"}, pad_rest=st.booleans(), **CONVOLUTION),
+        mappings(
+            {"type": "pool_downsample"},
+            pool=st.sampled_from(["max", "mean"]),
+            kernel_size=st.sampled_from([2, 3]),
+            bias=st.booleans(),
+            norm=st.none() | norms(),
+        ),
         mappings({"type": "mbconv"}, **INVERTED_RESIDUAL),
     )
 

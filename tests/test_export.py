@@ -181,6 +181,11 @@ CONVOLUTIONS = {
         "stages": STAGES,
         "downsample": {"type": "conv_downsample", "kernel_size": 3, "padding": 1},
     },
+    "pool_downsample": {"mixer": "pooling", "downsample": "pool_downsample"},
+    "pool_downsample, overlapping": {
+        "mixer": "pooling",
+        "downsample": {"type": "pool_downsample", "pool": "mean", "kernel_size": 3},
+    },
     "conv_downsample of a padded rest": {
         "stages": STAGES,
         "downsample": {"type": "conv_downsample", "pad_rest": True},

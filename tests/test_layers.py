@@ -102,6 +102,10 @@ NETWORKS = {
         "channel_mixer": ["none", "mlp"],
         "downsample": "mbconv",
     },
+    "coatnet's pooling": {
+        "mixer": "pooling",
+        "downsample": {"type": "pool_downsample", "norm": "layer_norm", "kernel_size": 3},
+    },
     "davit": {
         "mixer": {"type": "channel_attention", "head_dim": 4},
         "block": {"type": "pre_norm", "position": "conditional"},

@@ -66,8 +66,9 @@ def test_the_output_is_the_same(mixer):
 @pytest.mark.parametrize("preset", one_per_folder("ablations", "metaformer"))
 def test_any_network_can_be_packed(preset):
     spec = shallow(preset)
-    model = perturb(hierarch.build(spec), std=0.01)
-    images = noise(1, 3, *per_axis(spec.input_size))
+    head = spec.head or {"num_classes": 3}  # an encoder has none
+    model = perturb(hierarch.build(spec, head=head), std=0.01)
+    images = noise(1, spec.stem.in_chans, *per_axis(spec.input_size))
     wanted = plain(model, images)
     found = logits(model.pack_weights(), images)
     assert_same_to_scale([found], [wanted])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -293,6 +294,24 @@ def test_a_convolution_is_torchs_and_a_map_smaller_than_its_kernel_is_padded(
     theirs.load_state_dict(down.conv.state_dict())
     normed = F.pad(down.norm(x).permute(0, 3, 1, 2), (0, missing[1], 0, missing[0]))
     close(down(x), theirs(normed).permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_pooling_takes_the_maps_own_tokens_at_its_edges(size, pool, kernel):
+    spec = part("downsample", "pool_downsample", pool=pool, kernel_size=kernel, norm="layer_norm")
+    down = perturb(spec.build(3, 8))
+    x = noise(2, *size, 3) - 3  # all negative: a zero from outside would be the largest
+    normed, before = down.norm(x), (kernel - 1) // 2
+    height, width = spec.grid(size)
+    wanted = torch.empty(2, height, width, 3)
+    for i, j in itertools.product(range(height), range(width)):
+        rows = slice(max(0, 2 * i - before), 2 * i - before + kernel)
+        columns = slice(max(0, 2 * j - before), 2 * j - before + kernel)
+        patch = normed[:, rows, columns].flatten(1, 2)
+        wanted[:, i, j] = patch.amax(1) if pool == "max" else patch.mean(1)
+    close(down(x), down.proj(wanted))
 
 
 def test_a_convolution_without_bias_or_norm():

@@ -39,6 +39,10 @@ class Encoder(nn.Module):
     not run. `model` is the backbone: `hierarch.load_weights(unet.swinViT.model, "monai.pt")` gives
     it weights. Raises `ValueError` for a spec whose strides are others, and for one whose widths
     do not double.
+
+    >>> import torch
+    >>> [tuple(m.shape[1:]) for m in Encoder("volume/swin_unetr")(torch.zeros(1, 1, 32, 32, 32))]
+    [(48, 16, 16, 16), (96, 8, 8, 8), (192, 4, 4, 4), (384, 2, 2, 2), (768, 1, 1, 1)]
     """
 
     def __init__(self, spec: Source) -> None:
@@ -81,6 +85,9 @@ def swin_unetr(spec: Source = "volume/swin_unetr", *, out_channels: int, **optio
     `options` are those of `SwinUNETR` for the decoder, such as `norm_name`. The spec gives
     `in_channels`, `feature_size` and what the encoder has. Raises `ValueError` as `Encoder` does,
     and where `feature_size`, the first width, is no multiple of 12.
+
+    >>> type(swin_unetr("volume/swin_unetr", out_channels=14).swinViT).__name__
+    'Encoder'
     """
     encoder = Encoder(spec)
     own = encoder.model.spec
