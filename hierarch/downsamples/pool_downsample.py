@@ -81,11 +81,11 @@ class PoolDownsample(nn.Module):
             right, below = -x.shape[3] % STRIDE, -x.shape[2] % STRIDE
             if not (is_zero(right) and is_zero(below)):
                 x = F.pad(x, (0, right, 0, below), mode="replicate")
-        reach = {"stride": STRIDE, "padding": (k - 1) // 2}
+        around = (k - 1) // 2
         if self.pool == "max":
-            x = F.max_pool2d(x, k, **reach)
+            x = F.max_pool2d(x, k, stride=STRIDE, padding=around)
         else:
-            x = F.avg_pool2d(x, k, count_include_pad=False, **reach)
+            x = F.avg_pool2d(x, k, stride=STRIDE, padding=around, count_include_pad=False)
         return rearrange(x, "b c h w -> b h w c")
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ The decoder is MONAI's (Hatamizadeh et al. 2022, arXiv:2201.01266); so are its s
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from hierarch.building import build
 from hierarch.needs import require
 from hierarch.nn.backbone import to_nchw
-from hierarch.nn.stage import keeping_input, through
+from hierarch.nn.stage import Stage, keeping_input, through
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.load import Source, load, override
 
 require("monai", extra="volumes")
-from monai.networks.nets import SwinUNETR  # noqa: E402
+from monai.networks.nets.swin_unetr import SwinUNETR  # noqa: E402
 
 STRIDES = (2, 4, 8, 16, 32)
 """Voxels per token of the five maps that the decoder takes, along each axis."""
@@ -54,7 +54,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
         """`normalize`: with a norm of each token's channels that has no weights."""
         maps, x = [], self.model.embed(x)
-        for stage in self.model.stages:
+        for module in self.model.stages:
+            stage = cast(Stage, module)
             x = stage.downsample(x)
             maps.append(to_nchw(F.layer_norm(x, x.shape[-1:]) if normalize else x))
             if len(maps) == len(STRIDES):
@@ -91,7 +92,7 @@ def swin_unetr(spec: Source = "volume/swin_unetr", *, out_channels: int, **optio
     """
     encoder = Encoder(spec)
     own = encoder.model.spec
-    unet = SwinUNETR(
+    unet: Any = SwinUNETR(
         in_channels=own.stem.in_chans,
         out_channels=out_channels,
         feature_size=own.stages[0].dim,

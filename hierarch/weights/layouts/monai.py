@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from einops import rearrange
 from torch import Tensor
 
 from hierarch.nn.attention import relative_position_index
@@ -21,8 +22,8 @@ _ORDER = [0, 1, 2, 4, 3, 5, 6, 7]
 
 def _reordered(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """(..., 8C) -> (..., 8C)."""
-    tokens = tensors[0].unflatten(-1, (len(_ORDER), -1))
-    return [tokens[..., _ORDER, :].flatten(-2)]
+    tokens = rearrange(tensors[0], "... (eight c) -> ... eight c", eight=len(_ORDER))
+    return [rearrange(tokens[..., _ORDER, :], "... eight c -> ... (eight c)")]
 
 
 OTHER_ORDER = Conversion(to_theirs=_reordered, to_ours=_reordered)
