@@ -13,8 +13,8 @@ from hierarch.errors import HierarchError, PeerError
 from hierarch.spec.grid import per_axis
 from hierarch.spec.load import load
 from hierarch.weights.load import load_weights
-from hierarch.weights.timm_networks import describe
-from hierarch.weights.timm_parts import need
+from hierarch.weights.timm_networks.describe import describe
+from hierarch.weights.timm_networks.parts import need
 
 
 def from_timm(source: str | nn.Module, *, pretrained: bool = False, **arguments: Any) -> Backbone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from hierarch.errors import PeerError
 from hierarch.weights.shapes import ratio
 
 Data = dict[str, Any]
+Read = tuple[list[Data], Data]
+"""The stages, and the other fields."""
 T = TypeVar("T")
 
 NORMS = {
@@ -20,7 +22,7 @@ NORMS = {
     "BatchNorm2d": "batch_norm",
     "Affine": "affine",
 }
-_NONE = nn.Identity()
+NONE = nn.Identity()
 _BY_TANH: Data = {"type": "gelu", "approximate": "tanh"}
 ACTIVATIONS: dict[str, Data | str] = {
     "GELU": "gelu",
@@ -86,9 +88,7 @@ def mlp(module: Any) -> Data:
     """An MLP, as fields of a stage: two linear layers, or two convolutions of 1x1."""
     name = type(module).__name__
     need(name in CHANNEL_MIXERS, f"a spec has no MLP like {name}")
-    need(
-        isinstance(getattr(module, "norm", _NONE), nn.Identity), "a spec has no norm inside an MLP"
-    )
+    need(isinstance(getattr(module, "norm", NONE), nn.Identity), "a spec has no norm inside an MLP")
     first = first_layer(module)
     hidden, dim = first.weight.shape[:2]
     return {
@@ -228,68 +228,11 @@ def head(model: Any, pooling: str, **fields: Any) -> Data:
     return {"num_classes": model.num_classes, **fields}
 
 
-def stage(blocks: Sequence[Any], mixer: Callable[[Any], Data | str]) -> Data:
-    """A stage, whose blocks differ in nothing but their mixers, and their drop path."""
-    mlps = [b.mlp_channels if hasattr(b, "mlp_channels") else b.mlp for b in blocks]
-    fields = same(map(mlp, mlps), "MLPs")
-    names = ("norm", "norm1", "norm2", "norm1_post", "norm2_post")
-    found = (optional_norm(getattr(b, name, _NONE)) for b in blocks for name in names)
-    norms = [one for one in found if one is not None]
-    need(norms, "its blocks have no norms")
-    mixers = [mixer(block) for block in blocks]
-    # the shortest cycle
-    period = next(n for n in range(1, len(mixers) + 1) if mixers[n:] == mixers[: len(mixers) - n])
-    return {
-        "dim": first_layer(mlps[0]).weight.shape[1],
-        "depth": len(blocks),
-        "mixer": mixers[:period],
-        "norm": same(norms, "norms"),
-        **fields,
-        "drop_paths": [drop_path(block) for block in blocks],
-    }
-
-
-def parallel_stage(blocks: Sequence[Any]) -> Data:
-    """A stage of blocks with attention and MLP side by side."""
-
-    def fields(block: Any) -> Data:
-        for inner in ("q_norm", "k_norm"):
-            plain = isinstance(getattr(block, inner), nn.Identity)
-            need(plain, f"a spec has no {inner} inside attention")
-        need(block.out_proj is None, "its block has one layer after attention and MLP")
-        need(block.attn_out_proj.bias is not None, "an MLP has biases in both layers, or in none")
-        hidden, _, _, dim = block.in_split
-        return {
-            "dim": dim,
-            "block": "parallel",
-            "mixer": [
-                {
-                    "type": "global_attention",
-                    "head_dim": block.head_dim,
-                    "qkv_bias": block.in_proj.bias is not None,
-                }
-            ],
-            "norm": norm(block.in_norm),
-            "mlp_ratio": ratio(hidden, dim),
-            "activation": activation(block.mlp_act),
-        }
-
-    return same(map(fields, blocks), "blocks") | {
-        "depth": len(blocks),
-        "layer_scale": scale(getattr(blocks[0].ls, "gamma", None), 1e-5),
-        "drop_paths": [drop_path(block) for block in blocks],
-    }
-
-
-def drop_path(block: Any) -> float:
-    """The rate of a block's drop path."""
-    rates = (float(m.drop_prob) for m in block.modules() if type(m).__name__ == "DropPath")
-    return max(rates, default=0.0)
-
-
-def drop_path_rate(rates: Sequence[float]) -> float:
-    """The rate that rises from 0 in the first block to this one in the last, as a spec's does."""
-    last = max(1, len(rates) - 1)
-    rises = all(abs(rate - rates[-1] * i / last) < 1e-6 for i, rate in enumerate(rates))
-    need(rises, "its drop path does not rise from the first block to the last as a spec's does")
-    return round(rates[-1], 6)
+def head_with_norm(model: Any) -> Data:
+    """A head whose norm stands after the mean or, where timm calls it `norm_pre`, before it."""
+    if isinstance(model.norm_pre, nn.Identity):
+        need(isinstance(model.head.pre_logits, nn.Identity), "its head has a hidden layer")
+        fields: Data = {"pool_first": True, "norm": norm(model.head.norm)}
+    else:
+        fields = {"norm": norm(model.norm_pre)}
+    return head(model, model.head.global_pool.pool_type, **fields)

@@ -7,24 +7,23 @@ from typing import Any
 from torch import nn
 
 from hierarch.weights.shapes import ratio
-from hierarch.weights.timm_parts import (
+from hierarch.weights.timm_networks.parts import (
     Data,
+    Read,
     activation,
-    drop_path,
     head,
     head_dim,
     need,
     norm,
     norm_act,
     same,
-    stage,
 )
+from hierarch.weights.timm_networks.stages import drop_path, stage
 
 ATTENTIONS = {"attn_block": "window_attention", "attn_grid": "grid_attention"}
 
 
-def maxvit(model: Any) -> tuple[list[Data], Data]:
-    """The stages, and the other fields."""
+def maxvit(model: Any) -> Read:
     stages = [_stage([*theirs.blocks]) for theirs in model.stages]
     need(hasattr(model.head, "pre_logits"), "its last norm is not the head's")
     hidden = model.head.pre_logits

@@ -1,0 +1,1 @@
+"""The specs of timm's networks, read off their modules."""
