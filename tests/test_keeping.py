@@ -199,11 +199,14 @@ def test_of_large_windows_the_bias_is_kept_and_not_a_mask_for_each_kind(mixer, d
     plain, shifted = (block.mixer for block in model.stages[0].blocks)
     assert len(caches._kept[plain][2]) == 1
     masks = caches._kept[shifted][2]
-    assert len(masks) == 4
-    like = torch.zeros(1, dtype=dtype)
-    with torch.no_grad():
-        made = caches.masks(shifted, shifted.cut((25, 45)), like)
-        assert all(torch.equal(masks[kind], mask) for kind, mask in made.items())
+    assert isinstance(masks, caches.Summed)
+    for like in (torch.zeros(1), torch.zeros(1, dtype=torch.float64)):
+        cut = shifted.cut((25, 45))
+        with torch.no_grad():
+            summed, made = caches._made(shifted, cut, like), caches.masks(shifted, cut, like)
+        assert summed.keys() == made.keys()
+        for kind, mask in made.items():
+            torch.testing.assert_close(summed[kind], mask, rtol=0, atol=0)
     # a byte for each pair of tokens says which are apart
     bias = 144**2 * 4 * dtype.itemsize
     assert keeping.kept()["masks"] == 2 * bias + 4 * 144**2

@@ -149,14 +149,12 @@ def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMask
 
 def _made(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
     of_kinds = kinds(cut.shift)
-    if len(of_kinds) == 1 or tokens(cut.window) <= MANY_SLOTS:
+    large = len(of_kinds) > 1 and tokens(cut.window) > MANY_SLOTS
+    bias = mixer.bias(cut.window) if large else None
+    if bias is None:
         return masks(mixer, cut, like)
-    bias = mixer.bias(cut.window)
-    return (
-        masks(mixer, cut, like)
-        if bias is None
-        else Summed(of_kinds, bias, mixer.regions(cut, like))
-    )
+    bias = bias.to(torch.promote_types(bias.dtype, like.dtype))  # as their sum is
+    return Summed(of_kinds, bias, mixer.regions(cut, like))
 
 
 # on a GPU
