@@ -20,7 +20,7 @@ from hierarch.weights.layout import (
 )
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, NORMS
+from hierarch.weights.rows.swin import BLOCK, LINEAR, MERGING, NORMS
 
 _BLOCK = "encoder.layers.{i}.blocks.{j}"
 

@@ -13,7 +13,7 @@ from hierarch.spec.grid import per_axis
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import Conversion, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, NORMS, V1, attentions
+from hierarch.weights.rows.swin import BLOCK, NORMS, V1, attentions
 
 
 def _is_mmdetection(names: Collection[str]) -> bool:

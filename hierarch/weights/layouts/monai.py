@@ -12,7 +12,7 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.weights.layout import Buffers, Layout
 from hierarch.weights.names import Conversion, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, NORMS, V1, attentions
+from hierarch.weights.rows.swin import BLOCK, NORMS, V1, attentions
 
 _THEIRS = "layers{i+1}.0.blocks.{j}"
 _MERGING = "stages.{i}.downsample"

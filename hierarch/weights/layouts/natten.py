@@ -5,7 +5,7 @@ from __future__ import annotations
 from hierarch.weights.layout import BIAS_PER_OFFSET, Layout
 from hierarch.weights.names import row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, MLP, NORMS
+from hierarch.weights.rows.swin import BLOCK, LINEAR, MLP, NORMS
 
 _LAYER = "levels.{i}.blocks.{j}"
 

@@ -15,7 +15,7 @@ from hierarch.spec.grid import Sides, fit, per_axis
 from hierarch.weights.layout import FLAT_GRID, Buffers, Layout
 from hierarch.weights.names import row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import (
+from hierarch.weights.rows.swin import (
     BLOCK,
     LINEAR,
     MERGING,

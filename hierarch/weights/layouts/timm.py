@@ -9,13 +9,13 @@ from functools import partial
 
 import torch
 
-from hierarch.weights.eva_rows import eva, is_eva
 from hierarch.weights.layout import CONV_1X1, FLAT_GRID, Layout, has_gate
-from hierarch.weights.maxvit_rows import MAXVIT, is_maxvit
 from hierarch.weights.names import Conversion, Values, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, MLP, NORMS, V1, V2
-from hierarch.weights.vit_rows import BLOCKS, EXTRA_TOKENS, fits_vit, is_vit, vit
+from hierarch.weights.rows.eva import eva, is_eva
+from hierarch.weights.rows.maxvit import MAXVIT, is_maxvit
+from hierarch.weights.rows.swin import BLOCK, LINEAR, MERGING, MLP, NORMS, V1, V2
+from hierarch.weights.rows.vit import BLOCKS, EXTRA_TOKENS, fits_vit, is_vit, vit
 
 _LAYER = "layers.{i}.blocks.{j}"
 _FLAT = "blocks.{j}"

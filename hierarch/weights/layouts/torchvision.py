@@ -10,7 +10,7 @@ from hierarch.spec.backbone import BackboneSpec
 from hierarch.weights.layout import WITH_KEY_BIAS, Buffers, Layout
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, MERGING, NORMS, V1, attentions, coordinates
+from hierarch.weights.rows.swin import BLOCK, LINEAR, MERGING, NORMS, V1, attentions, coordinates
 
 
 def _recognizes(v2: bool) -> Callable[[Collection[str]], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hierarch.weights.layout import CONV_1X1, Layout
 from hierarch.weights.names import Row, row, rows
 from hierarch.weights.registry import register_layout
-from hierarch.weights.swin_rows import BLOCK, LINEAR, NORMS
+from hierarch.weights.rows.swin import BLOCK, LINEAR, NORMS
 
 _LAYER = "block{i+1}.{j}"
 _GATE = f"{_LAYER}.attn.spatial_gating_unit"

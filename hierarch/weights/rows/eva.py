@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from hierarch.weights.layout import SPLIT_GATE
 from hierarch.weights.names import Row, row, rows
-from hierarch.weights.swin_rows import LINEAR, MLP, NORMS
+from hierarch.weights.rows.swin import LINEAR, MLP, NORMS
 
 _OURS, _THEIRS = "stages.0.blocks.{j}", "blocks.{j}"
 _GATE = [

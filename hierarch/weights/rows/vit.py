@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierarch.weights.layout import FLAT_GRID, flat_grid_after
 from hierarch.weights.names import Conversion, Row, row, rows
-from hierarch.weights.swin_rows import LINEAR, MLP, NORMS
+from hierarch.weights.rows.swin import LINEAR, MLP, NORMS
 
 _OURS, _THEIRS = "stages.0.blocks.{j}", "blocks.{j}"
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from hierarch.weights.layout import CONV_1X1, FLIPPED_BIAS_PER_OFFSET
 from hierarch.weights.names import Row, row, rows
-from hierarch.weights.swin_rows import LINEAR, MLP, NORMS
+from hierarch.weights.rows.swin import LINEAR, MLP, NORMS
 
 _OURS = "stages.{i}.blocks"
 _TABLE = "relative_position_bias_table"
