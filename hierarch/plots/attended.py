@@ -81,7 +81,7 @@ def attended(
         where = f"stages {wanted}" if stages is not None else "the network"
         raise PlotError(
             f"{model.spec.name}: no block of {where} attends from token to token; its mixers: "
-            f"{others}"
+            f"{others or 'none'}"
         )
     found, inputs = [], _inputs(model, images, mixers)
     for (i, j), mixer in mixers.items():

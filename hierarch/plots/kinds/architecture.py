@@ -123,6 +123,8 @@ def _key(block: BlockPlan) -> tuple[object, ...]:
 
 def pattern(letters: Sequence[str]) -> str:
     """A sequence of blocks in short: a b a b -> "a b ×2"; a b c a b -> "a b c … b"."""
+    if not letters:
+        return ""
     count = len(letters)
     for period in range(1, count + 1):
         if count % period == 0 and list(letters) == list(letters[:period]) * (count // period):
@@ -215,7 +217,7 @@ def _draw_stages(
         start += NARROW + GAP
         pen.arrow((x, y), (start, y))
         letters = [insides[_key(block)].letter for block in stage.blocks]
-        blocks = f"{stage.depth} block{'s' * (stage.depth > 1)}"
+        blocks = f"{stage.depth or 'no'} block{'s' * (stage.depth != 1)}"
         pen.box((start, bottom), WIDE, side, "", part="mixer")
         pen.text((start + WIDE / 2, y + 0.08), pattern(letters), size=10, weight="bold")
         pen.text((start + WIDE / 2, bottom + 0.14), blocks)

@@ -57,7 +57,9 @@ def tables(
     if not found:
         mixers = sorted({mixer.type for i in wanted for mixer in plans[i].mixers})
         where = f"stages {wanted}" if stages is not None else "the network"
-        raise PlotError(f"{where} of {model.spec.name}: no position bias in {', '.join(mixers)}")
+        raise PlotError(
+            f"{where} of {model.spec.name}: no position bias in {', '.join(mixers) or 'no mixer'}"
+        )
     return tuple(found)
 
 

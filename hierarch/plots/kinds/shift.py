@@ -106,7 +106,10 @@ def _default_size(spec: BackboneSpec, stage: int) -> Sides:
     """An image whose map has 3 windows a side in a stage."""
     tiles = [mixer.tile() for mixer in spec.plan()[stage].mixers]
     stride = spec.strides()[stage]
-    height, width = (min(SIDE * stride[i] * max(t[i] for t in tiles), MAX_SIDE) for i in (0, 1))
+    largest = (max((tile[i] for tile in tiles), default=1) for i in (0, 1))
+    height, width = (
+        min(SIDE * n * side, MAX_SIDE) for n, side in zip(stride, largest, strict=True)
+    )
     return height, width
 
 
@@ -121,7 +124,7 @@ def _shifted(spec: BackboneSpec, size: Sides, stage: int, block: int | None) -> 
         if one.is_shifted and not one.is_spread and block in (None, *one.blocks):
             return one
     grid = "×".join(map(str, claim(spec, size).stages[stage].grid))
-    mixers = ", ".join(dict.fromkeys(mixer.type for mixer in plan.mixers))
+    mixers = ", ".join(dict.fromkeys(mixer.type for mixer in plan.mixers)) or "none"
     what = "no block" if block is None else f"block {block}: not one that"
     raise PlotError(
         f"{spec.name}, stage {stage}, {what} has shifted windows on its map of {grid} tokens; "

@@ -71,7 +71,8 @@ def windows(
         others = sorted({mixer.type for i in wanted for mixer in spec.plan()[i].mixers})
         where = f"stages {wanted}" if stages is not None else "the network"
         raise PlotError(
-            f"{spec.name}: no block of {where} is in windows; its mixers: {', '.join(others)}"
+            f"{spec.name}: no block of {where} is in windows; its mixers: "
+            f"{', '.join(others) or 'none'}"
         )
     pixels = scene(at) if image is None else picture(image, spec, size=at).pixels
     columns = [[one for one in found if one.stage == i] for i in wanted]
