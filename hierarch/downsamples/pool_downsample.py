@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hierarch.nn import functional, init
 from hierarch.nn.layers import build_norm
 from hierarch.nn.padding import is_zero
+from hierarch.nn.pooling import mean_of_neighbors
 from hierarch.spec.base import Flag
 from hierarch.spec.grid import Sides, ceil_div, tokens
 from hierarch.spec.parts import DownsampleSpec, NormSpec, linear_params
@@ -27,7 +28,7 @@ class PoolDownsampleSpec(DownsampleSpec):
     """
 
     formula: ClassVar[str] = "C·C'·N/4 + the norm's"
-    paper: ClassVar[str] = "Dai et al. 2021, arXiv:2106.04803, appendix A.1"
+    paper: ClassVar[str] = "Dai et al. 2021, arXiv:2106.04803"
 
     type: Literal["pool_downsample"] = "pool_downsample"
     """Pooling, CoAtNet's."""
@@ -76,17 +77,15 @@ class PoolDownsample(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), C)."""
-        x, k = rearrange(x, "b h w c -> b c h w"), self.kernel_size
-        if k == STRIDE:  # a copy of an odd edge changes neither maximum nor mean
-            right, below = -x.shape[3] % STRIDE, -x.shape[2] % STRIDE
-            if not (is_zero(right) and is_zero(below)):
-                x = F.pad(x, (0, right, 0, below), mode="replicate")
-        around = (k - 1) // 2
-        if self.pool == "max":
-            x = F.max_pool2d(x, k, stride=STRIDE, padding=around)
-        else:
-            x = F.avg_pool2d(x, k, stride=STRIDE, padding=around, count_include_pad=False)
-        return rearrange(x, "b c h w -> b h w c")
+        k, below, right = self.kernel_size, -x.shape[1] % STRIDE, -x.shape[2] % STRIDE
+        images = rearrange(x, "b h w c -> b c h w")
+        if k == STRIDE and not (is_zero(below) and is_zero(right)):
+            # a copy of an odd edge changes neither maximum nor mean
+            images = F.pad(images, (0, right, 0, below), mode="replicate")
+        if self.pool == "mean":
+            return mean_of_neighbors(rearrange(images, "b c h w -> b h w c"), k, STRIDE)
+        largest = F.max_pool2d(images, k, stride=STRIDE, padding=(k - 1) // 2)
+        return rearrange(largest, "b c h w -> b h w c")
 
     def extra_repr(self) -> str:
         return f"pool={self.pool!r}, kernel_size={self.kernel_size}"

@@ -138,10 +138,12 @@ def run_remembered(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMask
     kept = _kept.get(mixer)  # once: another thread may replace it
     if kept and kept[0] == key and all(map(torch.equal, kept[1], weights)):
         return kept[2]
+    with _changing:
+        _kept.pop(mixer, None)  # before others are made beside them
     made = _made(mixer, cut, like)
     copies = [weight.detach().clone() for weight in weights]
     with _changing:
-        _kept.pop(mixer, None)
+        _kept.pop(mixer, None)  # another thread's
         if mask_bytes() + _mask_bytes(made) <= MAX_MASK_BYTES:
             _kept[mixer] = key, copies, made
     return made

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from hierarch.nn.pooling import mean_of_neighbors
 from hierarch.spec.base import Kernel
 from hierarch.spec.grid import Sides
 from hierarch.spec.parts import MixerSpec
@@ -37,11 +35,6 @@ class PoolingSpec(MixerSpec):
         return Pooling(self.kernel_size)
 
 
-GRADIENT_IS_WRONG = torch.__version__ < "2.14"
-"""True if torch's gradient of a padded average pooling is wrong on a GPU for channels-last input
-(pytorch/pytorch#188344)."""
-
-
 class Pooling(nn.Module):
     """(B, H, W, C) -> (B, H, W, C)."""
 
@@ -50,12 +43,7 @@ class Pooling(nn.Module):
         self.kernel_size = kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
-        k = self.kernel_size
-        images = rearrange(x, "b h w c -> b c h w")
-        if GRADIENT_IS_WRONG and images.is_cuda:
-            images = images.contiguous()
-        mean = F.avg_pool2d(images, k, stride=1, padding=k // 2, count_include_pad=False)
-        return rearrange(mean, "b c h w -> b h w c") - x
+        return mean_of_neighbors(x, self.kernel_size) - x
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}"
