@@ -60,7 +60,7 @@ def test_the_error_names_its_problems_for_programs_too():
 
 
 def test_every_mistake_is_named_at_once_and_at_most_a_screen_of_them():
-    text = IDENTITY + "stages:\n" + "  - {dim: 0, depth: 0}\n" * 9
+    text = IDENTITY + "stages:\n" + "  - {dim: 0, depth: -1}\n" * 9
     message = refusal(text, hierarch.loads)
     assert message.startswith("<text>:3:11: stages[0].dim: should be greater than or equal to 1")
     assert message.endswith("\n... and 10 more")

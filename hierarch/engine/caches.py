@@ -22,8 +22,8 @@ from hierarch.engine.conditions import (
     observed,
 )
 from hierarch.engine.seam import Refusal, way
-from hierarch.nn.cut import Cut, Kind, kinds
-from hierarch.nn.window_mixer import OTHER_REGION, KindMasks, MaskedWindowMixer
+from hierarch.nn.cut import Cut, Kind, kinds, kinds_by_axis
+from hierarch.nn.window_mixer import OTHER_REGION, KindMasks, MaskedWindowMixer, shift_mask
 from hierarch.spec.grid import tokens
 
 Made = TypeVar("Made")
@@ -76,7 +76,7 @@ class Summed(Mapping[Kind, Tensor]):
     """The masks of large windows: the position bias and the mask of the shift are kept, and their
     sum for a kind of window is made when it is asked for.
 
-    `bias`: (1, heads, N, N). `regions`: (kinds, 1, N, N), as of `MaskedWindowMixer.regions`.
+    `bias`: (1, heads, N, N). `regions`: (kinds, 1, N, N), as of `shift_mask`.
     """
 
     def __init__(self, of_kinds: Sequence[Kind], bias: Tensor, regions: Tensor) -> None:
@@ -156,7 +156,8 @@ def _made(mixer: MaskedWindowMixer, cut: Cut, like: Tensor) -> KindMasks:
     if bias is None:
         return masks(mixer, cut, like)
     bias = bias.to(torch.promote_types(bias.dtype, like.dtype))  # as their sum is
-    return Summed(of_kinds, bias, mixer.regions(cut, like))
+    sizes = kinds_by_axis(cut.shift), cut.window, cut.shift
+    return Summed(of_kinds, bias, shift_mask(*sizes, device=like.device))
 
 
 # on a GPU

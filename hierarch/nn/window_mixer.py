@@ -93,14 +93,10 @@ class MaskedWindowMixer(WindowMixer):
         of_kinds, bias = kinds(cut.shift), self.bias(cut.window)
         if len(of_kinds) == 1:
             return {of_kinds[0]: bias}
-        regions = self.regions(cut, like)
+        sizes = kinds_by_axis(cut.shift), cut.window, cut.shift, like.dtype
+        regions = functional.constant(shift_mask, *sizes, device=like.device)
         masks = regions if bias is None else regions + bias
         return dict(zip(of_kinds, masks.chunk(len(of_kinds)), strict=True))
-
-    def regions(self, cut: Cut, like: Tensor) -> Tensor:
-        """(kinds, 1, N, N): the mask of the shift for each kind of window, 0 or `OTHER_REGION`."""
-        sizes = kinds_by_axis(cut.shift), cut.window, cut.shift, like.dtype
-        return functional.constant(shift_mask, *sizes, device=like.device)
 
     def row(self, grid: Sides, token: int) -> Row:
         return row_in_window(self.cut(grid), token)
