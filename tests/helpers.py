@@ -57,6 +57,20 @@ def tiny(mixer: str = "window_attention", **fields: Any) -> dict[str, Any]:
     }
 
 
+def tiny_vit(**fields: Any) -> dict[str, Any]:
+    """A spec of one stage with tokens outside of the grid, which its mixer is told."""
+    return {
+        "name": "tiny_vit",
+        "input_size": 32,
+        "stem": {"type": "patch_embed", "patch_size": 8},
+        "extra_tokens": {"class_token": True, "distillation_token": True, "registers": 1},
+        "mixer": {"type": "global_attention", "head_dim": 4, "rope": {"temperature": 30}},
+        "stages": [{"dim": 8, "depth": 2}],
+        "head": {"num_classes": 3, "pool": "class_token"},
+        **fields,
+    }
+
+
 def without_mask(source: Any) -> BackboneSpec:
     """A spec in which shifted windows have no mask."""
     spec = hierarch.load(source)

@@ -12,7 +12,7 @@ import sys
 import pytest
 import timm
 import torch
-from helpers import assert_same, noise, perturb, tiny
+from helpers import assert_same, noise, perturb, tiny, tiny_vit
 from timm.models import SwinTransformer, group_parameters, save_for_hf
 from timm.optim import param_groups_layer_decay
 
@@ -162,6 +162,17 @@ def test_without_pooling_the_head_is_applied_to_each_token(spec, images):
     assert torch.equal(found(images), alike(found)(images))
 
 
+@pytest.mark.parametrize("pool", ["class_token", "mean"])
+def test_without_pooling_tokens_outside_of_the_grid_are_classified_too(pool, images):
+    found = perturb(created(tiny_vit(head={"num_classes": 3, "pool": pool}), global_pool=""))
+    features, head = found.forward_features(images), found.head
+    assert features.shape == (2, 1, 67, 8)
+    logits = head.fc(features)
+    if pool == "class_token":
+        logits = (logits + head.fc_distilled(features)) / 2
+    assert_same(found(images), logits)
+
+
 def test_a_classifier_is_replaced(images):
     found = created().eval()
     features = found.forward_features(images)
@@ -199,17 +210,21 @@ def test_features_are_the_maps_of_a_built_network(spec, images):
     assert planned == pytest.approx(rates)
 
 
-def test_features_by_hooks_and_by_torch_fx_are_the_same(model, images):
-    wanted = model.forward_intermediates(images, indices=[0, 2], intermediates_only=True)
+@pytest.mark.parametrize(
+    ("spec", "indices"), [(SPEC, (0, 2)), (tiny_vit(), (0,))], ids=["windows", "extra tokens"]
+)
+def test_features_by_hooks_and_by_torch_fx_are_the_same(spec, indices, images):
+    model = perturb(created(spec))
+    maps = model.maps(images, indices)
     for kind in ("hook", "fx"):
-        found = created(features_only=True, out_indices=(0, 2), feature_cls=kind)
+        found = created(spec, features_only=True, out_indices=indices, feature_cls=kind)
         inner = model.state_dict()
         state = {
             name: inner[re.sub("^(body|graph_module)\\.", "", name)] for name in found.state_dict()
         }
         found.load_state_dict(state)
-        for one, other in zip(found.eval()(images), wanted, strict=True):
-            assert torch.equal(one.permute(0, 3, 1, 2), other)
+        for one, i in zip(found.eval()(images), indices, strict=True):
+            assert torch.equal(one, maps[i])
 
 
 def test_rectangular_patches_have_one_stride():

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from helpers import assert_same, noise, perturb, tiny
+from helpers import assert_same, noise, perturb, tiny, tiny_vit
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -200,6 +200,14 @@ def test_roi_pools_need_one_stride():
     assert backbone.anchors().strides == backbone.strides
     with pytest.raises(ValueError, match=r"one scale for height and width; strides are \[\(4, 2\)"):
         backbone.roi_pool(7)
+
+
+def test_logits_with_tokens_outside_of_the_grid_are_extracted_by_torch_fx():
+    model, images = perturb(hierarch.build(tiny_vit())), noise(2, 3, 40, 56)
+    with torch.no_grad():
+        found = feature_extractor(model, {"stages.0.blocks.0": "map", "head": "logits"})(images)
+        assert_same(found["logits"], model(images))
+    assert found["map"].shape == (2, 1, 3 + 35, 8)
 
 
 @pytest.mark.parametrize("head", [None, {"num_classes": 5}], ids=["maps", "head"])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from helpers import assert_same, assert_same_to_scale, noise, perturb, tiny
+from helpers import assert_same, assert_same_to_scale, noise, perturb, tiny, tiny_vit
 from PIL import Image
 from transformers import (
     AutoBackbone,
@@ -34,6 +34,7 @@ from hierarch.integrations.transformers import (
     HierarchBackbone,
     HierarchConfig,
     HierarchForImageClassification,
+    HierarchModel,
 )
 from hierarch.train.images import evaluation
 
@@ -120,7 +121,9 @@ def test_a_wrong_spec_says_where():
 # outputs
 
 
-def test_outputs_are_the_networks(classifier):
+@pytest.mark.parametrize("spec", [SPEC, tiny_vit()], ids=["windows", "extra tokens"])
+def test_outputs_are_the_networks(spec):
+    classifier = perturb(HierarchForImageClassification(HierarchConfig(spec)))
     network = plain(classifier)
     with torch.no_grad():
         out = classifier(IMAGES, output_hidden_states=True)
@@ -128,13 +131,25 @@ def test_outputs_are_the_networks(classifier):
         assert torch.equal(classifier(IMAGES).logits, network(IMAGES))
         assert_same(out.logits, network.forward_head(whole))
         stem, *states = out.hidden_states
-        assert_same(stem, network.embed(IMAGES).permute(0, 3, 1, 2))
+        assert_same(stem, network.stem(IMAGES).permute(0, 3, 1, 2))
         assert_same(states, maps)
         as_tuple = classifier(IMAGES, output_hidden_states=True, return_dict=False)
     assert_same(as_tuple[0], out.logits)
     assert len(as_tuple) == 2
-    assert len(as_tuple[1]) == 4
+    assert len(as_tuple[1]) == 1 + len(network.stages)
     assert classifier(IMAGES).hidden_states is None
+
+
+def test_a_models_map_has_the_grids_tokens_and_its_pooled_output_is_the_class_tokens():
+    model = perturb(HierarchModel(HierarchConfig(tiny_vit())))
+    network = plain(model)
+    with torch.no_grad():
+        features = network.forward_features(IMAGES)
+        for hidden in (False, True):
+            out = model(IMAGES, output_hidden_states=hidden)
+            rows = out.last_hidden_state.flatten(2).transpose(1, 2)
+            assert_same(rows, features[:, 0, 3:])
+            assert_same(out.pooler_output, features[:, 0, :2].mean(1))
 
 
 def test_a_loss_and_its_gradients(classifier):
@@ -257,10 +272,15 @@ def test_another_number_of_labels_draws_the_classifier_anew(classifier, folder):
 # backbones
 
 
-def test_a_backbones_maps_are_the_networks():
-    config = HierarchConfig(SPEC, out_features=["stem", "stage2", "stage3"])
+@pytest.mark.parametrize(
+    ("spec", "stages", "channels"),
+    [(SPEC, ["stage2", "stage3"], [8, 16, 24]), (tiny_vit(), ["stage1"], [8, 8])],
+    ids=["windows", "extra tokens"],
+)
+def test_a_backbones_maps_are_the_networks(spec, stages, channels):
+    config = HierarchConfig(spec, out_features=["stem", *stages])
     backbone = perturb(AutoBackbone.from_config(config))
-    assert backbone.channels == [8, 16, 24]
+    assert backbone.channels == channels
     network = plain(backbone)
     with torch.no_grad():
         out = backbone(IMAGES, output_hidden_states=True)

@@ -50,11 +50,11 @@ def run_lists(network: Backbone, images: Sequence[Tensor]) -> list[Output]:
     for i, stage in enumerate(network.stages[: max(wanted) + 1]):
         maps = _through_stage(cast(Stage, stage), maps)
         if i in wanted:
-            kept[i] = [network._normed(i, one) for one in maps]
+            kept[i] = [network.normed(i, one) for one in maps]
     if network.spec.head is not None:
         return [network.forward_head(one)[0] for one in kept[wanted[0]]]
     outputs = zip(*(kept[i] for i in wanted), images, strict=True)
-    return [tuple(network._nchw(m, image[None])[0] for m in own) for *own, image in outputs]
+    return [tuple(network.nchw(m, image[None])[0] for m in own) for *own, image in outputs]
 
 
 def _through_stage(stage: Stage, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -70,10 +70,7 @@ class TimmBackbone(Backbone):
         rates = _given(drop_path_rate=drop_path_rate, drop_rate=proj_drop_rate)
         super().__init__(override(cfg, fields | rates | _given(input_size=img_size)))
         self.global_pool = _pooling(global_pool)
-        for module in (
-            *(self.stem, self.position_embedding, self.extra_tokens),
-            *(self.norm, self.head, *self.stages),
-        ):
+        for module in (*self.children(), *self.stages):
             models.register_notrace_module(type(module))  # a node of a torch.fx graph
 
     @property
@@ -109,7 +106,8 @@ class TimmBackbone(Backbone):
         """As a `Backbone`'s. torch.fx, which knows no shapes, records every stage."""
         if not isinstance(images, Proxy):
             return super().maps(images, wanted)
-        x, told, kept = self.embed(images), self.told(images), {}
+        x, told = self.embed(images), self.told(images)
+        kept = {}
         for i, stage in enumerate(self.stages):
             kept[i] = x = stage(x, *told)
         return kept
@@ -119,7 +117,8 @@ class TimmBackbone(Backbone):
         w, ...) without pooling."""
         if self.global_pool:
             return super().forward_head(features, pre_logits)
-        tokens = features.flatten(0, 2)[:, None, None]  # each as a map of its own
+        # each token as a map of its own, in the places of those outside of the grid, too
+        tokens = features.flatten(0, 2)[:, None, None].expand(-1, -1, 1 + self.extra_count, -1)
         return torch.unflatten(super().forward_head(tokens, pre_logits), 0, features.shape[:3])
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:

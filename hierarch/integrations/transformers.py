@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hierarch.building import build
 from hierarch.needs import require
+from hierarch.nn.backbone import to_nchw
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.grid import per_axis
 from hierarch.spec.load import Source, load, of_images, override, with_classes
@@ -97,7 +98,7 @@ class HierarchConfig(backbone_utils.BackboneConfigMixin, hf.PreTrainedConfig):
 
 class HierarchPreTrainedModel(hf.PreTrainedModel):
     """What the models share. `hidden_states` are the stem's map and those of all stages, each
-    (B, C, h, w) and before any norm."""
+    (B, C, h, w), of the grid's tokens alone and before any norm."""
 
     config_class = HierarchConfig
     base_model_prefix = "network"
@@ -126,20 +127,25 @@ class HierarchPreTrainedModel(hf.PreTrainedModel):
     def gradient_checkpointing(self, enable: bool) -> None:
         self.network.set_grad_checkpointing(enable)
 
-    def _states(self, images: Tensor, wanted: bool | None) -> tuple[Tensor, ...]:
-        """What enters the first stage, and what leaves every stage. None of them if they are not
-        wanted, since the network runs faster as a whole."""
-        if not (self.config.output_hidden_states if wanted is None else wanted):
-            return ()
-        states = [_nchw(self.network.embed(images))]
-        for stage in self.network.stages:
-            states.append(_nchw(stage(_nhwc(states[-1]))))
-        return tuple(states)
+    def _shows_states(self, wanted: bool | None) -> bool:
+        """Whether hidden states are asked for. The network runs faster as a whole."""
+        return bool(self.config.output_hidden_states if wanted is None else wanted)
+
+    def _states(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What leaves the last stage, all tokens of it, and `hidden_states`. What follows a state
+        is computed from it, where it has all tokens, so that it has a gradient."""
+        network, told = self.network, self.network.told(images)
+        x, states = network.embed(images), []
+        for stage in (*network.stages, None):
+            states.append(network.nchw(x, images))
+            x = x if network.extra_count else _nhwc(states[-1])
+            x = stage(x, *told) if stage else x
+        return x, tuple(states)
 
 
 class HierarchModel(HierarchPreTrainedModel):
-    """Images to the last stage's normed map, `last_hidden_state` (B, C, h, w), and its mean over
-    the tokens, `pooler_output` (B, C).
+    """Images to the last stage's normed map, `last_hidden_state` (B, C, h, w), and what a head
+    would classify, the mean over its tokens or the class token, `pooler_output` (B, C).
 
     >>> import torch
     >>> spec = {
@@ -157,10 +163,14 @@ class HierarchModel(HierarchPreTrainedModel):
 
     @can_return_tuple
     def forward(self, pixel_values: Tensor, output_hidden_states: bool | None = None) -> Any:
-        network, states = self.network, self._states(pixel_values, output_hidden_states)
-        last = network.norm(_nhwc(states[-1])) if states else network.forward_features(pixel_values)
+        network, states = self.network, None
+        if self._shows_states(output_hidden_states):
+            last, states = self._states(pixel_values)
+            features = network.norm(last)
+        else:
+            features = network.forward_features(pixel_values)
         return modeling_outputs.BaseModelOutputWithPoolingAndNoAttention(
-            _nchw(last), network.forward_head(last), states or None
+            network.nchw(features, pixel_values), network.forward_head(features), states
         )
 
 
@@ -188,13 +198,14 @@ class HierarchForImageClassification(HierarchPreTrainedModel):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> Any:
-        network, states = self.network, self._states(pixel_values, output_hidden_states)
-        if states:
-            logits = network.forward_head(network.norm(_nhwc(states[-1])))
+        network, states = self.network, None
+        if self._shows_states(output_hidden_states):
+            last, states = self._states(pixel_values)
+            logits = network.forward_head(network.norm(last))
         else:
             logits = network(pixel_values)
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        return modeling_outputs.ImageClassifierOutputWithNoAttention(loss, logits, states or None)
+        return modeling_outputs.ImageClassifierOutputWithNoAttention(loss, logits, states)
 
 
 class HierarchBackbone(backbone_utils.BackboneMixin, HierarchPreTrainedModel):
@@ -225,18 +236,15 @@ class HierarchBackbone(backbone_utils.BackboneMixin, HierarchPreTrainedModel):
         indices = [*map(self.stage_names.index, self.out_features)]
         if [i - 1 for i in indices if i] != [*self.network.spec.outputs]:
             raise ValueError(f"build the network again for out_features={self.out_features}")
-        states = self._states(pixel_values, output_hidden_states)
-        if not states and 0 not in indices:
+        shown = self._shows_states(output_hidden_states)
+        if not shown and 0 not in indices:
             return modeling_outputs.BackboneOutput(self.network(pixel_values))
-        stem, *maps = states or self._states(pixel_values, wanted=True)
-        stages: Any = self.network.stages
-        normed = [_nchw(stage.norm(_nhwc(x))) for stage, x in zip(stages, maps, strict=True)]
-        chosen: Any = tuple([stem, *normed][i] for i in indices)
-        return modeling_outputs.BackboneOutput(chosen, states or None)
-
-
-def _nchw(x: Tensor) -> Tensor:
-    return rearrange(x, "b h w c -> b c h w")
+        _, states = self._states(pixel_values)
+        maps: Any = tuple(
+            to_nchw(self.network.normed(i - 1, _nhwc(states[i]))) if i else states[0]
+            for i in indices
+        )
+        return modeling_outputs.BackboneOutput(maps, states if shown else None)
 
 
 def _nhwc(x: Tensor) -> Tensor:

@@ -95,12 +95,13 @@ class Backbone(nn.Module):
             head,
             norm=self._head_norm(),
             axes=2 if self.spec.extra_tokens else self.axes,
-            extra_tokens=self._extra_count,
+            extra_tokens=self.extra_count,
             classifiers=self.spec.classifiers,
         )
 
     @property
-    def _extra_count(self) -> int:
+    def extra_count(self) -> int:
+        """Tokens outside of the grid."""
         return self.spec.extra_tokens.count if self.spec.extra_tokens else 0
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Output | list[Output]:
@@ -111,7 +112,7 @@ class Backbone(nn.Module):
             return self.forward_head(self.forward_features(images))
         outputs = self.spec.outputs
         maps = self.maps(images, outputs)
-        return tuple(self._nchw(self._normed(i, maps[i]), images) for i in outputs)
+        return tuple(self.nchw(self.normed(i, maps[i]), images) for i in outputs)
 
     def forward_each(self, images: Sequence[Tensor]) -> list[Output]:
         """Images of any sizes, (in_chans, H, W) each, to the outputs of each, without an axis of
@@ -123,8 +124,8 @@ class Backbone(nn.Module):
         """(B, in_chans, H, W) -> {i: (B, H_i, W_i, C_i)}, without the norms of outputs: a fold over
         the stages, up to the last one wanted. Raises `ValueError` for another shape of images."""
         check_images(images, self.spec.stem.in_chans, axes=self.axes)
-        x, kept = self.embed(images), {}
-        told = self.told(images)
+        x, told = self.embed(images), self.told(images)
+        kept = {}
         for i, stage in enumerate(self.stages[: max(wanted) + 1]):
             x = stage(x, *told)
             if i in wanted:
@@ -147,15 +148,15 @@ class Backbone(nn.Module):
         """The grid of the stem."""
         return self.spec.stem.grid(tuple(images.shape[i + 2] for i in range(self.axes)))
 
-    def _nchw(self, x: Tensor, images: Tensor) -> Tensor:
+    def nchw(self, x: Tensor, images: Tensor) -> Tensor:
         """A stage's map (B, H, W, C), or its row of tokens with those outside of the grid, as
         (B, C, H, W), the grid's tokens alone."""
         if self.spec.extra_tokens:
             grid = self._grid(images)
-            x = without_extra(x, self._extra_count)[:, 0].reshape(-1, *grid, x.shape[-1])
+            x = without_extra(x, self.extra_count)[:, 0].reshape(-1, *grid, x.shape[-1])
         return to_nchw(x)
 
-    def _normed(self, index: int, x: Tensor) -> Tensor:
+    def normed(self, index: int, x: Tensor) -> Tensor:
         """The norm that a stage's map leaves the network with: the last one's is the head's. A
         module that took a stage's place has no other than that."""
         stage = _within(self.stages[index], Stage)
@@ -166,7 +167,7 @@ class Backbone(nn.Module):
         """The last stage's map, normed: (B, in_chans, H, W) -> (B, h, w, num_features); with P
         tokens outside of the grid a row of all tokens, (B, 1, P + h * w, num_features)."""
         last = len(self.stages) - 1
-        return self._normed(last, self.maps(images, [last])[last])
+        return self.normed(last, self.maps(images, [last])[last])
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`.
@@ -201,12 +202,12 @@ class Backbone(nn.Module):
             raise ValueError(f"output_fmt={output_fmt!r} should be 'NCHW' or 'NHWC'")
         last = max(wanted) if stop_early else count - 1
         maps = self.maps(x, {*wanted, last})
-        taken = [self._normed(i, maps[i]) if norm else maps[i] for i in wanted]
+        taken = [self.normed(i, maps[i]) if norm else maps[i] for i in wanted]
         if output_fmt == "NCHW":
-            taken = [self._nchw(m, x) for m in taken]
+            taken = [self.nchw(m, x) for m in taken]
         if intermediates_only:
             return taken
-        return self._normed(last, maps[last]) if last == count - 1 else maps[last], taken
+        return self.normed(last, maps[last]) if last == count - 1 else maps[last], taken
 
     @property
     def feature_info(self) -> FeatureInfo:

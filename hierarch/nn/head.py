@@ -56,7 +56,7 @@ class Head(nn.Module):
         if pre_logits:
             mean: Tensor = pooled.mean(1)
             return mean
-        token, distilled = (self.hidden(one) for one in pooled.unbind(1))
+        token, distilled = self.hidden(pooled[:, 0]), self.hidden(pooled[:, 1])
         logits = functional.linear(self.fc, token) + functional.linear(self.fc_distilled, distilled)
         return logits / 2
 
