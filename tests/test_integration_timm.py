@@ -245,6 +245,17 @@ def test_layers_are_pruned_as_in_timm(images):
     assert found.spec.stages == hierarch.load(SPEC).stages[:2]
 
 
+def test_layers_of_stages_without_blocks_are_pruned(images):
+    for indices, depths, rates in ([0], (1, 0), [0.0]), ([1], (2, 0, 1), [0.0, 0.15]):
+        stages = [{"dim": 8 * (i + 1), "depth": depth} for i, depth in enumerate(depths)]
+        found = perturb(created(SPEC | {"stages": stages}))
+        maps = found.forward_intermediates(images, indices, intermediates_only=True)
+        found.prune_intermediate_layers(indices)
+        assert_same(found(images).permute(0, 3, 1, 2), maps[0])
+        planned = [rate for stage in found.spec.plan() for rate in stage.drop_paths]
+        assert planned == pytest.approx(rates)
+
+
 def test_the_image_size_is_nominal(model, images):
     found = copy.deepcopy(model)
     found.set_input_size((96, 64))

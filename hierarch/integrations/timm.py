@@ -7,12 +7,11 @@ as in "convnext/convnext_tiny", is no part of the model's name.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Proxy
 
 from hierarch.building import Backbone
 from hierarch.needs import require
@@ -91,26 +90,8 @@ class TimmBackbone(Backbone):
     @property
     def feature_info(self) -> FeatureInfo:
         """Channels and stride of each stage's map; the larger one of two strides."""
-        info = super().feature_info
-        for stage in info:
-            stage["reduction"] = max(per_axis(stage["reduction"]))
-        return info
-
-    def forward(self, images: Any) -> Any:
-        """(B, in_chans, H, W) -> (B, num_classes); a list of images to a list."""
-        if isinstance(images, Proxy):
-            return self.forward_head(self.forward_features(cast(Tensor, images)))
-        return super().forward(images)
-
-    def maps(self, images: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
-        """As a `Backbone`'s. torch.fx, which knows no shapes, records every stage."""
-        if not isinstance(images, Proxy):
-            return super().maps(images, wanted)
-        x, told = self.embed(images), self.told(images)
-        kept = {}
-        for i, stage in enumerate(self.stages):
-            kept[i] = x = stage(x, *told)
-        return kept
+        stages = super().feature_info
+        return FeatureInfo(s | {"reduction": max(per_axis(s["reduction"]))} for s in stages)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, h, w, num_features) -> (B, num_classes), or (B, num_features) if `pre_logits`; (B, h,
@@ -138,7 +119,7 @@ class TimmBackbone(Backbone):
         if count < len(before):
             self.stages, stages = self.stages[:count], before[:count]
             last, last_before = (sum(stage.depth for stage in s) - 1 for s in (stages, before))
-            rate = self.spec.drop_path_rate * last / last_before  # of each block as before
+            rate = self.spec.drop_path_rate * last / max(last_before, 1)  # of each block as before
             self.spec = override(self.spec, {"stages": stages, "drop_path_rate": rate})
             self.num_features = stages[-1].dim
             prune_norm = prune_head = True
@@ -152,18 +133,14 @@ class TimmBackbone(Backbone):
     def set_input_size(self, img_size: int | Sides) -> None:
         """Change the nominal size of images. Windows stay, and images may have any size."""
         self.spec = override(self.spec, {"input_size": img_size})
-        size = {"img_size": per_axis(self.spec.input_size)}
-        self._traits = getattr(self, "_traits", {}) | size  # for timm.models.get_model_input_config
+        traits = {"img_size": per_axis(self.spec.input_size)}
+        self._traits = getattr(self, "_traits", {}) | traits  # for timm's get_model_input_config
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """The parameters' names by depth, for learning rates that decay by layer."""
-        blocks = [
-            (r"^stages\.(\d+)\.downsample", (0,)),
-            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
-            (r"^norm", (99999,)),
-        ]
-        stem = r"^stem|position_embedding|extra_tokens"
-        return {"stem": stem, "blocks": r"^stages\.(\d+)" if coarse else blocks}
+        stage, stem = r"^stages\.(\d+)", r"^stem|position_embedding|extra_tokens"
+        layers = (stage + r"\.downsample", (0,)), (stage + r"\.blocks\.(\d+)", None)
+        return {"stem": stem, "blocks": stage if coarse else [*layers, (r"^norm", (99999,))]}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -24,7 +24,6 @@ from torch.fx import GraphModule
 
 from hierarch.building import Backbone, build, engine_disabled
 from hierarch.needs import require
-from hierarch.nn.backbone import check_images, to_nchw
 from hierarch.nn.head import Head
 from hierarch.nn.stage import Block, Stage
 from hierarch.spec.grid import Sides
@@ -165,10 +164,7 @@ def feature_extractor(model: Backbone, return_nodes: list[str] | dict[str, str])
     """
     opened = (Backbone, Stage, Block, Head)
     leaves = {type(module) for module in model.modules() if not isinstance(module, opened)}
-    options = {
-        "leaf_modules": list(leaves),
-        "autowrap_functions": (check_images, to_nchw),
-    }
+    options = {"leaf_modules": list(leaves)}
     with engine_disabled():
         graph: GraphModule = create_feature_extractor(model, return_nodes, tracer_kwargs=options)
     return graph

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, Self, TypeVar, cast
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from hierarch.nn import init
 from hierarch.nn.extra_tokens import ExtraTokens, without_extra
@@ -342,6 +342,10 @@ def check_images(images: Tensor, in_chans: int, *, axes: int) -> None:
         raise ValueError(
             f"images should be (batch, {in_chans}, {sides}), got {tuple(images.shape)}"
         )
+
+
+fx.wrap("check_images")  # nodes of a graph of torch.fx: they read shapes, which it does not know
+fx.wrap("to_nchw")
 
 
 def stage_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
