@@ -129,12 +129,9 @@ def without_key_bias(q_bias: Tensor | None, v_bias: Tensor | None) -> Tensor | N
 
 def relative_position_index(window: Sides, *, device: torch.device | str = "cpu") -> Tensor:
     """The row of the bias table for two positions in a window: (N, N), N = h*w."""
-    rank = len(window)
-    rows = torch.zeros([1] * (2 * rank), dtype=torch.long, device=device)
-    for axis, side in enumerate(window):
-        places = torch.arange(side, device=device)
-        shape = [1] * (2 * rank)
-        shape[axis] = shape[rank + axis] = side
-        offsets = places[:, None] - places[None, :] + side - 1
-        rows = rows * (2 * side - 1) + offsets.view(shape)
-    return rows.reshape(product(window), product(window))
+    axes = [torch.arange(side, device=device) for side in window]
+    rows = torch.zeros((), dtype=torch.long, device=device)
+    for side, places in zip(window, torch.meshgrid(axes, indexing="ij"), strict=True):
+        offsets = places.flatten()[:, None] - places.flatten() + side - 1
+        rows = rows * (2 * side - 1) + offsets
+    return rows

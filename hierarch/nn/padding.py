@@ -59,12 +59,10 @@ def patch_rows(x: Tensor, patch: Sequence[int], *, channels_first: bool) -> Tens
     >>> patch_rows(x, (2, 2), channels_first=False).tolist()
     [[[[0, 2, 1, 3]]]]
     """
-    axes = range(len(patch))
-    inside = [f"p{axis}" for axis in axes]
-    split = " ".join(f"(n{axis} p{axis})" for axis in axes)
-    grid = " ".join(f"n{axis}" for axis in axes)
-    row = " ".join(["c", *inside] if channels_first else [*reversed(inside), "c"])
-    sides = dict(zip(inside, patch, strict=True))
+    sides = {f"p{axis}": side for axis, side in enumerate(patch)}
+    split = " ".join(f"(n{p} {p})" for p in sides)
+    grid = " ".join(f"n{p}" for p in sides)
+    row = " ".join(["c", *sides] if channels_first else [*reversed(sides), "c"])
     return rearrange(x, f"b {split} c -> b {grid} ({row})", **sides)
 
 

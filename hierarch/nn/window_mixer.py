@@ -123,13 +123,12 @@ def shift_mask(
     [[False, False, False, False], [False, False, False, True]]
     """
     rank = len(window)
-    apart = torch.zeros([1] * (3 * rank), dtype=torch.bool, device=device)
+    region = torch.zeros([1] * (2 * rank), dtype=torch.long, device=device)
     for axis, (count, size, by) in enumerate(zip(counts, window, shift, strict=True)):
-        at_end = torch.arange(size, device=device) >= size - by
         is_last = torch.arange(count, device=device) == count - 1
-        shape = [1] * (3 * rank)
-        shape[axis], shape[rank + axis], shape[2 * rank + axis] = count, size, size
-        joined = is_last[:, None, None] & (at_end[:, None] ^ at_end[None, :])
-        apart = apart | joined.view(shape)
-    number, size = math.prod(counts), math.prod(window)
-    return (apart.to(dtype) * OTHER_REGION).reshape(number, 1, size, size)
+        joined = is_last[:, None] & (torch.arange(size, device=device) >= size - by)
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = count, size
+        region = 2 * region + joined.view(shape)
+    region = region.reshape(math.prod(counts), 1, math.prod(window))
+    return (region[..., :, None] != region[..., None, :]).to(dtype) * OTHER_REGION
