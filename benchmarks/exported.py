@@ -29,6 +29,7 @@ from hierarch.exporting.target import Job, Run
 from hierarch.exporting.targets import onnx as onnx_target
 from hierarch.timing import interleaved, ratio
 
+RUNTIMES = ("onnx", "openvino")
 OURS, THEIRS, BOTH = "hierarch", "torchvision", "torchvision, by hierarch"
 
 
@@ -39,14 +40,16 @@ def as_it_comes(model: torch.nn.Module, images: torch.Tensor, file: Path) -> Non
         torch.onnx.export(model, (images,), file, external_data=False, **options)
 
 
-def files(images: torch.Tensor, folder: Path) -> dict[str, Path]:
-    """An ONNX file of each, from which OpenVINO's are made too."""
-    made = {name: folder / f"{i}.onnx" for i, name in enumerate((OURS, THEIRS, BOTH))}
-    network = torchvision.models.swin_t().eval()
-    ours = hierarch.build("swin_tiny").eval()
-    onnx_target.write(Job(program=program(ours, images)), made[OURS])
-    as_it_comes(network, images, made[THEIRS])
-    onnx_target.write(Job(program=program(network, images)), made[BOTH])
+def files(images: torch.Tensor, folder: Path) -> dict[tuple[str, str], Path]:
+    """Each network's file for each runtime. torchvision's, as it comes, is one for both."""
+    theirs = torchvision.models.swin_t().eval()
+    as_it_comes(theirs, images, folder / "theirs.onnx")
+    made = {(runtime, THEIRS): folder / "theirs.onnx" for runtime in RUNTIMES}
+    for name, network in ((OURS, hierarch.build("swin_tiny").eval()), (BOTH, theirs)):
+        for runtime in RUNTIMES:
+            target = get_target(runtime)
+            made[runtime, name] = folder / f"{len(made)}{target.suffix}"
+            target.write(Job(program=program(network, images)), made[runtime, name])
     return made
 
 
@@ -73,11 +76,10 @@ def main() -> None:
         images = torch.randn(batch, 3, options.size, options.size)
         with tempfile.TemporaryDirectory() as folder:
             made = files(images, Path(folder))
-            graphs |= {name: nodes(file) for name, file in made.items()}
+            graphs |= {name: nodes(made["onnx", name]) for name in (OURS, THEIRS, BOTH)}
             runs: dict[tuple[str, str], Run] = {
                 (runtime, name): get_target(runtime).load(file, options.threads, "float32")
-                for runtime in ("onnx", "openvino")
-                for name, file in made.items()
+                for (runtime, name), file in sorted(made.items())
             }
             calls = [partial(run, images) for run in runs.values()]
             times = dict(zip(runs, interleaved(calls, rounds=options.rounds), strict=True))

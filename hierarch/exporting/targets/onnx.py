@@ -27,13 +27,14 @@ def write(job: Job, path: Path) -> None:
     if job.dtype == "int8":
         with tempfile.TemporaryDirectory() as folder:
             exact = Path(folder, "exact.onnx")
-            _write_float(job, exact)
+            write_float(job, exact)
             _quantize(exact, job, path)
     else:
-        _write_float(job, path)
+        write_float(job, path)
 
 
-def _write_float(job: Job, path: Path) -> None:
+def write_float(job: Job, path: Path, *, onnxruntime: bool = True) -> None:
+    """`onnxruntime`: whether that is what runs the file."""
     with _quiet(), torch.no_grad():
         made = torch.onnx.export(
             job.program,
@@ -47,7 +48,7 @@ def _write_float(job: Job, path: Path) -> None:
             verbose=False,
         )
         assert made is not None
-        tidy(made.model)
+        tidy(made.model, onnxruntime=onnxruntime)
     made.model.metadata_props.update(job.metadata)
     weights = sum(t.nbytes for t in job.program.state_dict.values())
     made.save(path, external_data=weights > MAX_BYTES)
