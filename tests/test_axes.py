@@ -285,9 +285,15 @@ def test_maps_and_strides_have_the_images_axes():
     ("changes", "message"),
     [
         ({"stem": "patch_embed"}, r"stem: patch_embed works on 2 axes here, and the network has 3"),
-        ({"downsample": "patch_merging"}, r"downsample: patch_merging works on 2 axes"),
-        ({"mixer": "pooling"}, r"mixer.*: pooling works on 2 axes"),
-        ({"mixer": windows((7, 7), (3, 3))}, r"mixer.*: window_attention works on 2 axes"),
+        (
+            {"downsample": "patch_merging"},
+            r"downsample: patch_merging works on 2 axes .* sides; give merge_size a list of 3$",
+        ),
+        ({"mixer": "pooling"}, r"mixer.*: pooling works on 2 axes .* sides$"),
+        (
+            {"mixer": windows((7, 7), (3, 3))},
+            r"mixer.*: window_attention works on 2 axes .*; give window_size and shift_size a list",
+        ),
         ({"mixer": windows((8, 7, 7), (3, 3))}, r"should have as many axes as window_size, 3"),
         ({"channel_mixer": "conv_mlp"}, r"channel_mixer: conv_mlp works on 2 axes"),
         ({"norm": "group_norm"}, r"norm: group_norm works on 2 axes"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hierarch.spec.parts import BlockSpec, MixerSpec, PositionSpec, StemSpec
+from hierarch.spec.base import Side
+from hierarch.spec.parts import BlockSpec, MixerSpec, Part, PositionSpec, StemSpec
 from hierarch.spec.registry import entries
 
 if TYPE_CHECKING:
@@ -88,9 +89,19 @@ def _of_axes(spec: BackboneSpec) -> Iterator[Fault]:
             if part is not None and part.axes not in (None, spec.axes):
                 message = (
                     f"{part.type} works on {part.axes} axes here, and the network has {spec.axes}, "
-                    "as input_size has sides"
+                    f"as input_size has sides{_sides_to_give(part, spec.axes)}"
                 )
                 yield path, message, ...
+
+
+def _sides_to_give(part: Part, axes: int) -> str:
+    """What to do about a part's number of axes, if its fields decide on it."""
+    names = [
+        name
+        for name, field in type(part).model_fields.items()
+        if any(isinstance(side, Side) and axes in side.axes for side in field.metadata)
+    ]
+    return f"; give {' and '.join(names)} a list of {axes}" if names else ""
 
 
 def _of_the_head(spec: BackboneSpec) -> Iterator[Fault]:

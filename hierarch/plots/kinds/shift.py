@@ -125,10 +125,11 @@ def _shifted(spec: BackboneSpec, size: Sides, stage: int, block: int | None) -> 
             return one
     grid = "×".join(map(str, claim(spec, size).stages[stage].grid))
     mixers = ", ".join(dict.fromkeys(mixer.type for mixer in plan.mixers)) or "none"
+    hint = ". A map that one window covers is not shifted: try a larger size"
     what = "no block" if block is None else f"block {block}: not one that"
     raise PlotError(
         f"{spec.name}, stage {stage}, {what} has shifted windows on its map of {grid} tokens; "
-        f"its mixers: {mixers}. A map that one window covers is not shifted: try a larger size"
+        f"its mixers: {mixers}{hint if windowed(spec, size, stages=[stage]) else ''}"
     )
 
 
