@@ -19,6 +19,7 @@ from hierarch.exporting.registry import get_target
 from hierarch.integrations.torchvision import fpn_backbone
 from hierarch.integrations.transformers import HierarchConfig
 from hierarch.nn.attention import relative_position_index
+from hierarch.plots.kinds.cost import line_sizes
 from hierarch.spec.claim import base_size
 from hierarch.spec.grid import AXES
 from hierarch.train.recipe import Recipe, image_size
@@ -330,8 +331,8 @@ def test_images_with_other_axes_are_refused():
         *(
             lambda spec, kind=kind: getattr(hierarch.plots, kind)(spec)
             for kind in (
-                *("architecture", "attention", "bias", "cost", "features", "receptive"),
-                *("share", "shift", "windows"),
+                *("architecture", "attention", "bias", "features", "receptive"),
+                *("shift", "windows"),
             )
         ),
         lambda spec: hierarch.write_report([spec], "report.html"),
@@ -346,6 +347,25 @@ def test_what_is_for_images_says_so(use, tmp_path, monkeypatch):
     with pytest.raises(hierarch.SpecError, match="has 3 axes, and this is for networks of images"):
         use(hierarch.load(small_video()))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["cost", "share"])
+def test_where_its_cost_goes_is_drawn(run, tmp_path, kind):
+    file, picture = tmp_path / "spec.yaml", tmp_path / "picture.svg"
+    file.write_text(hierarch.dump(hierarch.load(small_video())))
+    status, out, err = run("plot", file, kind, "--size", "8x64x64", "-o", picture)
+    assert status == 0, err
+    assert picture.exists()
+    assert "8 × 64 × 64" in out if kind == "share" else "by its volume" in out
+    status, _, err = run("plot", file, kind, "--size", "64x64", "-o", picture)
+    assert status == 2
+    assert "frames x height x width" in err
+
+
+def test_the_line_of_a_videos_cost_goes_through_sizes_that_pad_nothing():
+    spec = hierarch.load("video/swin3d_tiny")
+    base, measured = (16, 224, 224), [(16, 224, 224), (64, 896, 896)]
+    assert line_sizes(spec, measured) == [tuple(n * side for side in base) for n in (1, 2, 3, 4)]
 
 
 # other ways to run it

@@ -27,7 +27,8 @@ def plot(
         str | None,
         typer.Option(
             "--size",
-            help="Image size: 224 or 896x1120 (height x width). For cost, several: 224,448.",
+            help="Image size: 224 or 896x1120 (height x width), or a number for each axis. "
+            "For cost, several: 224,448.",
         ),
     ] = None,
     stage: Annotated[
@@ -63,11 +64,12 @@ def plot(
         raise PlotError(f"the kind comes last: hierarch plot {right}")
     draw = drawer(kind)
     checked_suffix(output)
+    read = [read_spec(source, set) for source in specs]
     options = _options(
         draw,
         kind,
         {
-            "size": None if size is None else sizes(size, "--size"),
+            "size": None if size is None else sizes(size, "--size", axes=read[0].axes),
             "stage": None if stage is None else numbers(stage, "--stage"),
             "image": image,
             "pixel": None if pixel is None else [_pixel(pixel)],
@@ -77,7 +79,7 @@ def plot(
     )
     if len(specs) > 1 and not _takes_several(draw):
         raise PlotError(f"{kind} is of one spec, got {len(specs)}: {', '.join(specs)}")
-    figure = draw(*(read_spec(source, set) for source in specs), **options)
+    figure = draw(*read, **options)
     save(figure, output)
     typer.echo(caption_of(figure))
 

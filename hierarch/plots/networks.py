@@ -35,9 +35,14 @@ NORM = Recipe(epochs=1)
 
 
 def spec_of(network: Network) -> BackboneSpec:
-    """The spec of a network, or what `hierarch.load` reads. Raises `SpecError`, also for a network
-    of videos or signals, of which there are no plots."""
-    return of_images(network.spec if isinstance(network, Backbone) else load(network))
+    """The spec of a network of images, or what `hierarch.load` reads. Raises `SpecError`, also for
+    a network of videos or signals, whose maps are not drawn."""
+    return of_images(described(network))
+
+
+def described(network: Network) -> BackboneSpec:
+    """The spec of a network, or what `hierarch.load` reads, on any number of axes."""
+    return network.spec if isinstance(network, Backbone) else load(network)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierarch.complexity import default_sizes, measure
 from hierarch.errors import PlotError, SpecError
-from hierarch.plots.networks import Network, spec_of
+from hierarch.plots.networks import Network, described
 from hierarch.plots.style import (
     COLORS,
     FAINT,
@@ -24,9 +24,10 @@ from hierarch.plots.style import (
     quiet,
 )
 from hierarch.report import Report
+from hierarch.report.tables import EXTENTS
 from hierarch.spec.backbone import BackboneSpec
 from hierarch.spec.claim import base_size, claim
-from hierarch.spec.grid import MAX_SIDE, Sides, ceil_div, checked_size
+from hierarch.spec.grid import MAX_SIDE, Sides, ceil_div
 from hierarch.spec.swap import explain as swapped
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def cost(
     each of their stages.
 
     A network is a spec, a model, or a `Report` of `hierarch.measure`. Points are counted by fvcore
-    at `sizes` (pixels, or (height, width); by default the four of `hierarch.measure`), lines are
+    at `sizes` (pixels, or one per axis; by default the four of `hierarch.measure`), lines are
     claimed at these and, between them, where nothing is padded. With `control`, beside each the
     same network with global attention, whose cost is quadratic, where it fits. `reports` are what
     `measure` found for these specs, where that is known already. Raises `PlotError` without a
@@ -72,14 +73,14 @@ def cost(
     """
     if not networks:
         raise PlotError("no network to draw the cost of")
-    wanted = None if sizes is None else [checked_size(size) for size in sizes]
+    wanted = None if sizes is None else [*sizes]
     found, claims, controls = [], [], []
     for network, report in zip_longest(networks, reports):
         if isinstance(network, Report):
             found.append(network)
             claims.append(claimed_in(network))
             continue
-        spec = spec_of(network)
+        spec = described(network)
         found.append(report or measure(spec, wanted or default_sizes(spec)))
         between = line_sizes(spec, [size.size for size in found[-1].sizes])
         claims.append(claimed(spec, between))
@@ -125,13 +126,16 @@ def claimed(spec: BackboneSpec, sizes: Sequence[Sides]) -> Curve:
 def line_sizes(spec: BackboneSpec, measured: Sequence[Sides]) -> list[Sides]:
     """The measured sizes, and between the least and the largest, sizes at which nothing is padded.
     By area."""
-    (h, w), areas = base_size(spec), [math.prod(size) for size in measured]
-    first, last = (math.isqrt(area // (h * w)) for area in (min(areas), max(areas)))
+    base, areas = base_size(spec), [math.prod(size) for size in measured]
+    first, last = (
+        int((area / math.prod(base)) ** (1 / len(base))) for area in (min(areas), max(areas))
+    )
     step = max(1, ceil_div(last - first, LONGEST))
+    grown = [tuple(side * n for side in base) for n in range(max(first, 1), last + 1, step)]
     between = [
-        (h * n, w * n)
-        for n in range(max(first, 1), last + 1, step)
-        if min(areas) < h * w * n * n < max(areas) and max(h, w) * n <= MAX_SIDE
+        size
+        for size in grown
+        if min(areas) < math.prod(size) < max(areas) and max(size) <= MAX_SIDE
     ]
     return sorted({*measured, *between}, key=lambda size: (math.prod(size), size))
 
@@ -191,8 +195,7 @@ def _finish(axes: Axes, name: str, sizes: Sequence[Sides]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     shown = sizes[:: ceil_div(len(sizes), 5)]
-    labels = [f"{h}²" if h == w else f"{h}×{w}" for h, w in shown]
-    axes.set_xticks([math.prod(size) for size in shown], labels, fontsize=SMALL)
+    axes.set_xticks([math.prod(size) for size in shown], [*map(_label, shown)], fontsize=SMALL)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda macs, _: f"{macs / 1e9:,.10g}"))
     axes.tick_params(axis="y", labelsize=SMALL)
@@ -206,9 +209,19 @@ def _finish(axes: Axes, name: str, sizes: Sequence[Sides]) -> None:
     quiet(axes)
 
 
+def _label(size: Sides) -> str:
+    """What is written under a size: 224², 224×320, or in two lines 16× and 224²."""
+    if len(size) > 1 and size[-1] == size[-2]:
+        size, image = size[:-2], f"{size[-1]}²"
+    else:
+        size, image = size[:-2], "×".join(map(str, size[-2:]))
+    return "".join(f"{side}×\n" for side in size) + image
+
+
 def _told(report: Report, name: str) -> str:
     """A network's verdict, and the exponent fitted to the points."""
-    fitted = f", area$^{{{report.exponent:.2f}}}$" if report.exponent is not None else ""
+    extent = EXTENTS[len(report.sizes[0].size)]
+    fitted = f", {extent}$^{{{report.exponent:.2f}}}$" if report.exponent is not None else ""
     plain = name.replace("$", r"\$")  # a name is no formula
     return f"{plain}: {report.verdict}{fitted}"
 
@@ -222,8 +235,9 @@ def _caption(reports: Sequence[Report], names: Sequence[str], controlled: bool) 
         for verdict, of in verdicts.items()
     ]
     beside = " Beside them, as a control, the same with global attention." if controlled else ""
+    extent = EXTENTS[len(reports[0].sizes[0].size)]
     return (
-        "Multiply-adds (MACs) for one image, by its area; both scales are logarithmic, so "
+        f"Multiply-adds (MACs) for one image, by its {extent}; both scales are logarithmic, so "
         "a straight line is a power, and one that is steeper grows faster. Points are counted by "
         "fvcore in a trace of the network; lines are claimed by the papers' formulas, at the "
         f"points and, between them, where nothing is padded.{beside} {' '.join(said)}"

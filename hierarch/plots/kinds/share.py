@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hierarch.complexity import measure
 from hierarch.errors import PlotError
-from hierarch.plots.networks import Network, Size, spec_of
+from hierarch.plots.networks import Network, Size, described
 from hierarch.plots.style import FAINT, INK, PARTS, SMALL, blank, caption, quiet
 from hierarch.report import Report, SizeReport
 from hierarch.report.tables import giga, shown_size
@@ -70,7 +70,7 @@ def share(network: Network | Report, *, size: Size = None) -> Figure:
 def rows_of(found: SizeReport) -> list[Row]:
     """The bars: of the stem, each stage and the head, from MACs as counted."""
     stages = [
-        (f"stage {s.index}: {s.grid[0]}×{s.grid[1]}×{s.dim}, {s.depth} blocks", s.parts)
+        (f"stage {s.index}: {'×'.join(map(str, (*s.grid, s.dim)))}, {s.depth} blocks", s.parts)
         for s in found.stages
     ]
     head = [("head", {"head": found.head})] if found.head else []
@@ -80,12 +80,12 @@ def rows_of(found: SizeReport) -> list[Row]:
 def _measured(network: Network | Report, size: Size) -> tuple[Report, SizeReport]:
     """A report, and its one size that is drawn."""
     if not isinstance(network, Report):
-        spec = spec_of(network)
-        report = measure(spec, [spec.input_size if size is None else size])
+        spec = described(network)
+        report = measure(spec, [spec.size if size is None else size])
         return report, report.sizes[0]
     if size is None:
         return network, network.sizes[0]
-    wanted = checked_size(size)
+    wanted = checked_size(size, axes=len(network.sizes[0].size))
     for found in network.sizes:
         if found.size == wanted:
             return network, found
@@ -166,7 +166,7 @@ def _caption(report: Report, found: SizeReport) -> str:
         f" {100 * found.padding_share():.1f} % are spent on padding." if found.padding_macs else ""
     )
     return (
-        f"Where the cost of {report.name} goes for one image of {found.size[0]} × {found.size[1]} "
+        f"Where the cost of {report.name} goes for one image of {' × '.join(map(str, found.size))} "
         f"pixels: {giga(found.macs)} G multiply-adds (MACs), counted by fvcore, {checked}."
         f"{padding} A stage's downsampling is the one that it starts with."
     )
