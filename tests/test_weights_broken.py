@@ -107,6 +107,14 @@ def test_an_edited_checkpoint_is_a_network_or_one_line(checkpoints, tmp_path, da
     assert all(map(is_fine, calls))
 
 
+@pytest.mark.parametrize("name", ["torchvision v2", "timm v2", "hierarch v2"])
+def test_a_stem_of_videos_before_windows_of_images_is_refused(checkpoints, name):
+    whole, options = checkpoints[name]
+    stem = next(key for key, weight in whole.items() if weight.ndim == 4)
+    message = refused(hierarch.from_checkpoint, whole | {stem: whole[stem][None]}, **options)
+    assert "its patches have 3 axes, and its " in message
+
+
 @pytest.mark.parametrize("layout", ["hierarch", "timm", "torchvision", "huggingface", "official"])
 @pytest.mark.parametrize("edit", sorted(EDITS))
 @pytest.mark.parametrize("name", ["stages.0.blocks.0.mlp.fc1.weight", "head.fc.weight"])

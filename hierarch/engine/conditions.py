@@ -92,7 +92,7 @@ def not_fast_inference(x: Tensor) -> Refusal | None:
 
 def not_on_cpu(x: Tensor) -> Refusal | None:
     if not isinstance(x, Tensor):
-        return Refusal("traced by torch.fx")
+        return Refusal("a proxy of a tracer, which is no tensor")
     return None if x.device.type == "cpu" else Refusal(f"on {x.device.type}")
 
 

@@ -344,7 +344,8 @@ def check_images(images: Tensor, in_chans: int, *, axes: int) -> None:
         )
 
 
-fx.wrap("check_images")  # nodes of a graph of torch.fx: they read shapes, which it does not know
+# nodes of a graph that fx records: they read shapes, which it does not know
+fx.wrap("check_images")
 fx.wrap("to_nchw")
 
 

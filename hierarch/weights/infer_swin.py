@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -253,13 +254,15 @@ class SwinShapes:
         """In pixels: of a position embedding or a mask, else the smallest that needs no padding."""
         patch = data["stem"]["patch_size"]
         if position := data.get("position_embedding"):
-            return [g * p for g, p in zip(position["grid"], patch, strict=True)]
+            grid = _on_axes_of(patch, "its position embedding", position["grid"])
+            return [g * p for g, p in zip(grid, patch, strict=True)]
         masks = self._buffer("stages.0.blocks.1", "attn_mask")
         if masks is not None and masks.ndim == 3:
             side = math.isqrt(masks.shape[0] * masks.shape[1])
             return [side * p for p in patch]
         self._assume("the image size is the smallest that needs no padding")
         window = per_axis((data.get("mixer") or data["stages"][0]["mixer"])[0]["window_size"])
+        _on_axes_of(patch, "its windows", window)
         merged = data.get("downsample", {}).get("merge_size", [2] * len(patch))
         times = [factor ** (len(self.depths) - 1) for factor in merged]
         return [w * p * n for w, p, n in zip(window, patch, times, strict=True)]
@@ -267,6 +270,13 @@ class SwinShapes:
     def _assume(self, sentence: str) -> None:
         if sentence not in self.assumed:
             self.assumed.append(sentence)
+
+
+def _on_axes_of(patch: Sequence[int], what: str, sides: Sequence[int]) -> Sequence[int]:
+    """Raises `WeightsError` unless these are sides on as many axes as the stem's patches have."""
+    if len(sides) != len(patch):
+        raise WeightsError(f"its patches have {len(patch)} axes, and {what} {len(sides)}")
+    return sides
 
 
 def indexed(index: torch.Tensor) -> Sides:
