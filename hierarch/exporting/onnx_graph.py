@@ -115,11 +115,11 @@ def _take_first(graph: Any, node: Any) -> None:
     attention is a little slower with them."""
     import onnx_ir
 
+    [rows], [whole] = node.inputs, node.outputs
     [first, *rest] = node.attributes.get_ints("perm", [0])
-    taken = [(use, *use.outputs[0].consumers()) for use in node.outputs[0].consumers()]
-    if not first or not all(map(_is_taken, taken)):
+    taken = [(use, *use.outputs[0].consumers()) for use in whole.consumers()]
+    if not first or not taken or whole.is_graph_output() or not all(map(_is_taken, taken)):
         return
-    [rows] = node.inputs
     axis = _integers(graph, f"{node.name}_axis", np.array([first]))
     perm = [place - (place > first) for place in rest]
     for part, squeezed in taken:
