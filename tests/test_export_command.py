@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import onnx
+import onnx_ir
 import onnxruntime
 import openvino
 import pytest
@@ -27,6 +28,7 @@ from hierarch.cli.export import _images
 from hierarch.errors import ExportError
 from hierarch.exporting import targets
 from hierarch.exporting.checking import agree, cases
+from hierarch.exporting.onnx_graph import tidy
 from hierarch.exporting.registry import get_target, target_names
 from hierarch.train.networks import open_network
 
@@ -292,6 +294,14 @@ def test_windows_that_fill_the_map_are_copied_once(tmp_path):
     ]
     assert sum(len(order) > 4 for order in orders) == 1
     assert str(Path.cwd()).encode() not in path.read_bytes()
+
+
+def test_a_transposition_that_leaves_the_graph_stays():
+    text = '<ir_version: 10, opset_import: ["": 20]> g (float[2, 3] x) => (float[3, 2] y) {'
+    model = onnx.parser.parse_model(text + " y = Transpose <perm = [1, 0]> (x) }")
+    inner = onnx_ir.serde.deserialize_model(model)
+    tidy(inner, onnxruntime=True)
+    assert [node.op_type for node in inner.graph] == ["Transpose"]
 
 
 @pytest.mark.skipif(
