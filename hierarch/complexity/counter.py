@@ -12,6 +12,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,12 +185,9 @@ def count(module: nn.Module, size: Sides, *, in_chans: int) -> Counts:
 
     Raises `CountError` for an operator without a rule.
     """
-    with tracing_on_meta():
-        images = torch.empty(1, in_chans, *size, device="meta")
-        analysis = _Analysis(module, (images,))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        by_module = analysis.by_module_and_operator()
-        unknown = analysis.unsupported_ops()
+    # the tracer writes down the whole stack of calls at each operator: a thread's is short
+    with ThreadPoolExecutor(1) as thread:
+        by_module, unknown = thread.submit(_analyzed, module, (1, in_chans, *size)).result()
     if unknown:
         raise CountError(
             f"no rule to count {', '.join(sorted(unknown))}; give it one with "
@@ -201,6 +199,14 @@ def count(module: nn.Module, size: Sides, *, in_chans: int) -> Counts:
     }
     activations = sum(n for (what, _), n in by_module[""].items() if what == "activations")
     return Counts(macs=macs, activations=int(activations))
+
+
+def _analyzed(module: nn.Module, size: Sides) -> tuple[dict[str, Any], set[str]]:
+    """Counts by module and by what and operator, and operators without a rule."""
+    with tracing_on_meta():
+        analysis = _Analysis(module, (torch.empty(size, device="meta"),))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return analysis.by_module_and_operator(), analysis.unsupported_ops()
 
 
 class _Analysis(JitModelAnalysis):  # type: ignore[misc]  # fvcore has no types

@@ -135,8 +135,10 @@ def _convolved(
 
 
 def _elementwise(x: Any, y: Any, **_: Any) -> Any:
+    if type(y) is int and x.dtype is torch.long:
+        return x.new_empty(x.shape)
     if not isinstance(y, torch.Tensor):
-        return x.new_empty(x.shape) if x.is_floating_point() else None
+        return _like_floats(x)
     if not y.is_meta or x.dtype is not y.dtype:
         return None
     if x.shape == y.shape:
@@ -149,8 +151,17 @@ def _like_first(x: Any, *_: Any, **__: Any) -> Any:
     return x.new_empty(x.shape)
 
 
+def _like_floats(x: Any, *_: Any, **__: Any) -> Any:
+    return x.new_empty(x.shape) if x.is_floating_point() else None
+
+
 def _layer_norm(x: Any, shape: Any, *_: Any) -> Any:
     statistic = x.new_empty([*x.shape[: -len(shape)], *[1] * len(shape)])
+    return x.new_empty(x.shape), statistic, statistic
+
+
+def _batch_norm(x: Any, *_: Any) -> Any:
+    statistic = x.new_empty([0])
     return x.new_empty(x.shape), statistic, statistic
 
 
@@ -161,8 +172,15 @@ def _product(bias: Any, x: Any, y: Any, **_: Any) -> Any:
 _aten = torch.ops.aten
 _OUTPUTS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys([_aten.convolution.default, _aten._convolution.default], _convolved),
-    **dict.fromkeys([_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor], _elementwise),
-    **dict.fromkeys([_aten.gelu.default, _aten._safe_softmax.default], _like_first),
+    **dict.fromkeys(
+        [_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.floor_divide.default],
+        _elementwise,
+    ),
+    **dict.fromkeys([_aten.mul.Scalar, _aten.clamp.default, _aten.clamp_min.default], _like_floats),
+    **dict.fromkeys(
+        [_aten.gelu.default, _aten.relu.default, _aten._safe_softmax.default], _like_first
+    ),
+    _aten.native_batch_norm.default: _batch_norm,
     _aten.native_layer_norm.default: _layer_norm,
     _aten.addmm.default: _product,
 }

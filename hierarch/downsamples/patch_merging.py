@@ -58,16 +58,14 @@ class PatchMergingSpec(DownsampleSpec):
 
     def build(self, in_dim: int, dim: int) -> nn.Module:
         norm = build_norm(self.norm, self._normed_dim(in_dim, dim))
-        return PatchMerging(
-            in_dim, dim, merge_size=self.stride(), norm=norm, norm_last=self.norm_last
-        )
+        return PatchMerging(in_dim, dim, self.stride(), norm, norm_last=self.norm_last)
 
 
 class PatchMerging(ByRows):
     """(B, H, W, in_dim) -> (B, ceil(H / P), ceil(W / P), dim)."""
 
     def __init__(
-        self, in_dim: int, dim: int, *, merge_size: Sides, norm: nn.Module, norm_last: bool
+        self, in_dim: int, dim: int, merge_size: Sides, norm: nn.Module, *, norm_last: bool
     ) -> None:
         super().__init__()
         self.merge_size = merge_size

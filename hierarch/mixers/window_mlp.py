@@ -104,9 +104,8 @@ class WindowMlp(WindowMixer):
         bias: Tensor = self.bias
         if self.small_map.startswith("clamp"):
             inside = [slice(side) for side in window]
-            every = slice(None)
-            weight = contiguous(weight.view(heads, *whole, *whole)[(every, *inside, *inside)])
-            bias = contiguous(bias.view(heads, *whole)[(every, *inside)])
+            weight = contiguous(weight.view(heads, *whole, *whole)[:, *inside, *inside])
+            bias = contiguous(bias.view(heads, *whole)[:, *inside])
         return weight.reshape(heads, size, size), bias.reshape(heads, size, 1)
 
     def extra_repr(self) -> str:

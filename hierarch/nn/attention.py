@@ -106,13 +106,10 @@ class RelativeSelfAttention(SelfAttention, MaskedWindowMixer):
             return None
         index = self.relative_position_index
         if self.small_map.startswith("clamp"):
-            size = product(window)
-            if self.small_map == "clamp_first":
-                index = index[:size, :size]
-            else:
-                inside = tuple(slice(side) for side in (*window, *window))
-                index = index.view(*self.window_size, *self.window_size)[inside]
-            index = contiguous(index).view(size, size)
+            size, first = product(window), self.small_map == "clamp_first"
+            whole = index if first else index.view(*self.window_size, *self.window_size)
+            inside = tuple(slice(side) for side in ((size, size) if first else (*window, *window)))
+            index = contiguous(whole[inside]).view(size, size)
         return self.relative_position_bias_table.t()[:, index].contiguous()[None]
 
     def bias_parameters(self) -> list[nn.Parameter]:

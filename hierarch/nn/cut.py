@@ -156,10 +156,9 @@ class Cut:
         return tuple(axis.shift for axis in self.axes)
 
     @property
-    def count(self) -> int:
+    def count(self) -> Any:
         """Number of windows of a grid."""
-        count: int = product(axis.count for axis in self.axes)
-        return count
+        return product(axis.count for axis in self.axes)
 
     def runs(self, batch: int) -> Runs:
         """The windows of a batch of grids, kind after kind."""
@@ -211,9 +210,7 @@ def product(sizes: Iterable[Any]) -> Any:
 
 
 def _kind_counts(axis: Axis) -> dict[bool, int]:
-    if is_zero(axis.shift):
-        return {False: axis.count}
-    return {False: axis.count - 1, True: 1}
+    return {False: axis.count if is_zero(axis.shift) else axis.count - 1, True: 1}
 
 
 def _meshed(lines: Sequence[Tensor]) -> list[Tensor]:

@@ -77,9 +77,7 @@ def fit(
     """
     if small_map == "pad_shift":
         return window, shift
-    sides = grid
-    if small_map == "clamp_both":
-        sides = (functools.reduce(minimum, grid),) * len(grid)
+    sides = (functools.reduce(minimum, grid),) * len(grid) if small_map == "clamp_both" else grid
     along = list(zip(sides, window, shift, strict=True))
     # one window covers the axis: a shift of 0; else there are two or more: min(s, s) = s
     shift = tuple(minimum(s, (ceil_div(n, w) - 1) * s) for n, w, s in along)

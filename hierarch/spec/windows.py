@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Self
 
@@ -45,9 +46,8 @@ class HeadedSpec(MixerSpec):
     def _head_dim_or_num_heads(self) -> Self:
         if (self.head_dim is None) == (self.num_heads is None):
             given = "neither" if self.head_dim is None else "both"
-            raise fault(
-                type(self).__name__, ((), f"give head_dim or num_heads; {given} given", ...)
-            )
+            message = f"give head_dim or num_heads; {given} given"
+            raise fault(type(self).__name__, ((), message, ...))
         return self
 
     def heads(self, dim: int) -> int:
@@ -55,10 +55,8 @@ class HeadedSpec(MixerSpec):
         return self.num_heads or dim // (self.head_dim or dim)
 
     def check(self, *, dim: int) -> None:
-        field, divisor = (
-            ("head_dim", self.head_dim) if self.head_dim else ("num_heads", self.num_heads)
-        )
-        if divisor and dim % divisor:
+        field = "head_dim" if self.head_dim else "num_heads"
+        if dim % (divisor := getattr(self, field)):
             raise ValueError(f"dim={dim} is not divisible by {field}={divisor}")
 
     @classmethod
@@ -91,13 +89,9 @@ class WindowedSpec(HeadedSpec):
     @model_validator(mode="after")
     def _shift_is_smaller_than_window(self) -> Self:
         window, shift = self.window, self.shift
-        if len(shift) != len(window):
-            message = f"should have as many axes as window_size, {len(window)}"
-            raise fault(type(self).__name__, (("shift_size",), message, list(shift)))
-        for by, side in zip(shift, window, strict=True):
-            if by >= side:
-                message = f"should be smaller than window_size={side}"
-                raise fault(type(self).__name__, (("shift_size",), message, by))
+        if len(shift) != len(window) or any(map(operator.ge, shift, window)):
+            message = f"should be smaller than window_size={self.window_size} on each axis"
+            raise fault(type(self).__name__, (("shift_size",), message, self.shift_size))
         return self
 
     @property
