@@ -114,7 +114,8 @@ class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output, kwargs = _OUTPUTS.get(func), kwargs or {}
-        made = output(*args, **kwargs) if output and args[0].is_meta else None
+        on_meta = bool(args) and isinstance(args[0], torch.Tensor) and args[0].is_meta
+        made = output(*args, **kwargs) if output and on_meta else None
         return func(*args, **kwargs) if made is None else made
 
 
