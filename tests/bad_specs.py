@@ -95,7 +95,7 @@ BAD = {
     ),
     "shift of a window": (
         STAGES + WINDOWS.replace("shift_size: 3", "shift_size: 7"),
-        r":2:74: mixer\.shift_size: should be smaller than window_size=7 on each axis, got 7",
+        r":2:74: mixer\.shift_size: should be smaller than window_size=7 on 2 axes, got 7",
     ),
     "dim of zero": (
         IDENTITY + "stages: [{dim: 0, depth: 1}]",

@@ -297,7 +297,7 @@ def test_maps_and_strides_have_the_images_axes():
         ),
         (
             {"mixer": windows((8, 7, 7), (3, 3))},
-            r"should be smaller than window_size=.8, 7, 7. on each axis",
+            r"should be smaller than window_size=.8, 7, 7. on 3 axes",
         ),
         ({"channel_mixer": "conv_mlp"}, r"channel_mixer: conv_mlp works on 2 axes"),
         ({"norm": "group_norm"}, r"norm: group_norm works on 2 axes"),
@@ -308,7 +308,7 @@ def test_maps_and_strides_have_the_images_axes():
         ),
         (
             {"mixer": windows((8, 7, 7), (3, 3, 8))},
-            r"should be smaller than window_size=.8, 7, 7. on each axis",
+            r"should be smaller than window_size=.8, 7, 7. on 3 axes",
         ),
         ({"input_size": 32}, r"window_attention works on 3 axes here, and the network has 2"),
         ({"input_size": [1, 2, 3, 4]}, r"a list of them, one per axis"),

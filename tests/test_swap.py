@@ -150,7 +150,7 @@ def test_heads_are_filled_in_where_the_old_mixer_had_none():
         (
             {"type": "window_mlp", "window_size": 3},
             None,
-            "mixer[1].shift_size: should be smaller than window_size=3 on each axis, got 3",
+            "mixer[1].shift_size: should be smaller than window_size=3 on 2 axes, got 3",
         ),
     ],
 )

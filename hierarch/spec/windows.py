@@ -90,7 +90,7 @@ class WindowedSpec(HeadedSpec):
     def _shift_is_smaller_than_window(self) -> Self:
         window, shift = self.window, self.shift
         if len(shift) != len(window) or any(map(operator.ge, shift, window)):
-            message = f"should be smaller than window_size={self.window_size} on each axis"
+            message = f"should be smaller than window_size={self.window_size} on {len(window)} axes"
             raise fault(type(self).__name__, (("shift_size",), message, self.shift_size))
         return self
 

@@ -1,7 +1,6 @@
-"""What limits a stream of images of many sizes: the time of its multiplications alone, and what
-holds the memory.
+"""What holds the memory of a stream of images of many sizes.
 
-    python benchmarks/stream_limits.py [--threads 2] [--images 40]
+    python benchmarks/stream_memory.py [--threads 2] [--images 40]
 
 Swin-T takes the images of `stream.py`, one at a time, twice. Linux with glibc alone, whose heap is
 asked to give back what it does not use.
@@ -13,8 +12,6 @@ import argparse
 import ctypes
 import gc
 import resource
-import statistics
-import time
 from pathlib import Path
 
 import torch
@@ -24,21 +21,6 @@ from hierarch import engine
 from hierarch.bench import random_sizes
 from hierarch.bench.contenders import with_biases
 from hierarch.bench.machine import processor
-from hierarch.spec.claim import claim
-
-SIDE = 2048
-"""Of the large matrices."""
-
-
-def gemm_rate() -> float:
-    """Multiply-adds a second of a multiplication of large matrices: the median of eleven."""
-    left, right = torch.randn(2, SIDE, SIDE)
-    found = []
-    for _ in range(11):
-        begun = time.perf_counter()
-        torch.mm(left, right)
-        found.append(time.perf_counter() - begun)
-    return SIDE**3 / statistics.median(found)
 
 
 def resident() -> float:
@@ -56,26 +38,19 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"{processor()}, {options.threads} threads, torch {torch.__version__}")
     sizes = random_sizes(options.images, 256, 640)
-    rate, spec = gemm_rate(), hierarch.load("swin_tiny")
-    macs = sum(claim(spec, size).macs for size in sizes)
-    print(f"multiply-adds at {rate / 1e9:.0f} GMAC/s: {macs / rate:.2f} s a pass")
-
-    model = with_biases(hierarch.build(spec)).eval()
+    model = with_biases(hierarch.build("swin_tiny")).eval()
     built, trim = resident(), ctypes.CDLL(None).malloc_trim
     with torch.inference_mode():
         for _ in range(2):
-            begun = time.perf_counter()
             for size in sizes:
                 model(torch.zeros(1, 3, *size))
-            print(
-                f"a pass: {time.perf_counter() - begun:.2f} s, {resident() - built:.0f} MB after it"
-            )
     held = resident()
     trim(0)
     trimmed = resident()
     engine.clear()
     trim(0)
     left = resident()
+    print(f"{held - built:.0f} MB above the network after the second pass")
     print(
         f"{held - trimmed:.0f} MB of it are the heap's, unused; {trimmed - left:.0f} MB the "
         f"engine's caches; {left - built:.0f} MB all else, such as oneDNN's programs"
