@@ -8,6 +8,7 @@ import torch
 from browser import started
 
 from hierarch.cli import main
+from hierarch.engine import onednn
 
 OF_OTHERS = {
     f"test_{name}.py"
@@ -54,6 +55,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def onednn_faster(monkeypatch):
+    """A processor on which oneDNN multiplies faster than MKL, whatever the one here is."""
+    monkeypatch.setattr(onednn, "MKL_IS_FASTER", False)
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def linears_in(graph, operator="linear"):
 
 
 @newer_compiler
-def test_compiled_inference_uses_oneDNN():
+def test_compiled_inference_uses_oneDNN(onednn_faster):
     model, graphs = shifted_block("window_attention"), Graphs()
     images = noise(2, 3, 37, 50)
     compiled = torch.compile(model, backend=graphs, fullgraph=True)
@@ -188,7 +188,7 @@ def test_compiled_inference_uses_oneDNN():
 
 @newer_compiler
 @pytest.mark.parametrize("frozen", ["", "bias", "weight"])
-def test_a_compiled_training_step_uses_oneDNN(frozen):
+def test_a_compiled_training_step_uses_oneDNN(frozen, onednn_faster):
     model, graphs = shifted_block("window_attention"), Graphs()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (frozen and name.endswith(f"mlp.fc1.{frozen}")))

@@ -314,7 +314,7 @@ def network(**fields):
 
 
 @torch.no_grad()
-def test_explain_reports_streamed_stages():
+def test_explain_reports_streamed_stages(onednn_faster):
     found = engine.explain(network(), noise(1, 3, 64, 64))
     assert {found.way(f"stages.{i}", "Stage.forward") for i in range(3)} == {"streamed"}
     assert found.way("stages.0.blocks.0.mlp", "mlp") == "GELU in the multiplication"

@@ -31,7 +31,7 @@ def nothing_kept():
 
 
 @pytest.fixture
-def shapes(monkeypatch):
+def shapes(monkeypatch, onednn_faster):
     """(rows, out, in) of each multiplication, all of which are oneDNN's, however small."""
     seen, multiply = set(), torch_private.linear_pointwise
     if multiply is None:

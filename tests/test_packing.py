@@ -83,7 +83,7 @@ def test_bfloat16_is_multiplied_as_before():
     assert_close(found, wanted, atol=0.02)
 
 
-def test_a_packed_layer_computes_oneDNNs_product(monkeypatch):
+def test_a_packed_layer_computes_oneDNNs_product(monkeypatch, onednn_faster):
     seen = []
     original = onednn.onednn_linear
 
@@ -232,7 +232,7 @@ def test_it_is_compiled_and_exported_as_before():
 @newer_compiler
 @pytest.mark.no_cover  # as above
 @pytest.mark.parametrize("packs", [False, True])
-def test_a_program_with_frozen_weights_calls_oneDNN_itself(packs):
+def test_a_program_with_frozen_weights_calls_oneDNN_itself(packs, onednn_faster):
     from torch._inductor import config
 
     model, seen = network(stages=SHALLOW), set()

@@ -31,7 +31,7 @@ def small_tiles(monkeypatch):
 
 
 @pytest.fixture
-def ours(monkeypatch):
+def ours(monkeypatch, onednn_faster):
     """Records the names of the engine's ways that run in training."""
     seen = []
     for name in ("_Linear", "_Mlp"):

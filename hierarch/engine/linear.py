@@ -23,7 +23,13 @@ from hierarch.engine.conditions import (
     not_fast_inference,
     not_of_type,
 )
-from hierarch.engine.onednn import compiled_linear, inference_linear, not_onednn, onednn_linear
+from hierarch.engine.onednn import (
+    compiled_linear,
+    inference_linear,
+    not_faster,
+    not_onednn,
+    onednn_linear,
+)
 from hierarch.engine.packing import PackedLinear
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.training import trained_linear
@@ -54,7 +60,7 @@ def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> R
     weight = cast(nn.Parameter, layer.weight)
     if multiply is trained_linear and not weight.requires_grad:
         return Refusal("a frozen weight", layer)
-    return refusal or not_onednn(x, weight)
+    return refusal or not_faster() or not_onednn(x, weight)
 
 
 @way("oneDNN", refuses_onednn)
@@ -92,7 +98,7 @@ def refuses_gelu(mlp: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Re
         return refusal
     if mlp.act.approximate != "none":
         return Refusal("an approximate GELU", mlp.act)
-    return refuses_onednn(mlp.fc1, x)
+    return refuses_onednn(mlp.fc1, x) or not_faster()
 
 
 @way("GELU in the multiplication", refuses_gelu)
@@ -133,6 +139,6 @@ def run_patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
     rows = patch_rows(x, conv.stride, channels_first=True)
     weight = conv.weight.flatten(1)
     multiply, refusal = multiplication(rows)
-    if refusal or not_onednn(rows, weight):
+    if refusal or not_faster() or not_onednn(rows, weight):
         multiply = F.linear
     return multiply(rows, weight, conv.bias)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hierarch.engine import training
 from hierarch.engine.conditions import not_cpu_training, not_of_type
-from hierarch.engine.onednn import not_onednn, onednn_linear
+from hierarch.engine.onednn import not_onednn, product
 from hierarch.engine.seam import Refusal, way
 from hierarch.engine.torch_private import softmax_backward
 from hierarch.engine.training import Grads, Sums, by_autograd, frozen
@@ -165,10 +165,10 @@ class _SelfAttention(torch.autograd.Function):
         ctx.heads, ctx.counts = heads, counts
         kept, out = [], x.new_empty(x.shape)
         for i, tile, part in _tiles(x, counts, masks):
-            kept.append(onednn_linear(x[tile], wide, wide_bias))
+            kept.append(product(x[tile], wide, wide_bias))
             q, k, v = _split(kept[-1], heads)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=masks[i][part].detach())
-            out[tile] = onednn_linear(_joined(mixed), narrow, narrow_bias)
+            out[tile] = product(_joined(mixed), narrow, narrow_bias)
         ctx.save_for_backward(x, *tensors, *kept)
         return out
 
@@ -187,14 +187,14 @@ class _SelfAttention(torch.autograd.Function):
         sums, of_masks = Sums(tensors[:4]), [torch.zeros_like(mask) for mask in masks]
         dx = torch.empty_like(x)
         for (i, tile, part), qkv in zip(_tiles(x, ctx.counts, masks), kept, strict=True):
-            back = _split(onednn_linear(grad[tile], narrow.T), ctx.heads, parts=1)[0]
+            back = _split(product(grad[tile], narrow.T), ctx.heads, parts=1)[0]
             dqkv = torch.empty_like(qkv)
             q_k_v, into = _split(qkv, ctx.heads), _split(dqkv, ctx.heads)
             attended, values = _back(q_k_v, masks[i][part], scale, back, into, of_masks[i][part])
             mixed = torch.bmm(attended, values).view(back.shape)
             sums.add_linear(2, grad[tile], _joined(mixed))
             sums.add_linear(0, dqkv, x[tile])
-            dx[tile] = onednn_linear(dqkv, wide.T)
+            dx[tile] = product(dqkv, wide.T)
         return dx, None, None, *sums.found, *of_masks
 
 

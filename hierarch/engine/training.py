@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierarch.engine.conditions import not_cpu_training, not_of_type, not_registered
-from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, onednn_outer
+from hierarch.engine.onednn import linear_gradients, not_onednn, onednn_linear, outer, product
 from hierarch.engine.seam import Refusal, way
 from hierarch.nn.layers import Mlp
 
@@ -97,8 +97,8 @@ class _Mlp(torch.autograd.Function):
         w1, b1, w2, b2, *_ = weights
         hidden, out = [], x.new_empty(x.shape)
         for part, into in zip(_tiles(x), _tiles(out), strict=True):
-            hidden.append(onednn_linear(norm(part), w1, b1))
-            into.copy_(onednn_linear(act(hidden[-1]), w2, b2))
+            hidden.append(product(norm(part), w1, b1))
+            into.copy_(product(act(hidden[-1]), w2, b2))
         ctx.norm, ctx.act = norm, act
         ctx.save_for_backward(x, *weights, *hidden)
         return out
@@ -119,10 +119,10 @@ class _Mlp(torch.autograd.Function):
         for part, held, back, into in zip(_tiles(x), hidden, _tiles(grad), _tiles(dx), strict=True):
             activated, of_act = _again(ctx.act, held)
             sums.add_linear(2, back, activated)
-            (wide,) = of_act(onednn_linear(back, w2.T))
+            (wide,) = of_act(product(back, w2.T))
             normed, of_input = _again(ctx.norm, part, of_norm)
             sums.add_linear(0, wide, normed)
-            found, *of_weights = of_input(onednn_linear(wide, w1.T))
+            found, *of_weights = of_input(product(wide, w1.T))
             into.copy_(found)
             for i, of_weight in enumerate(of_weights, start=4):
                 sums.add(i, of_weight)
@@ -173,7 +173,7 @@ class Sums:
         """Adds the gradients of a linear layer's weight, and of its bias, which is the next one,
         from the layer's input and the gradient of its output."""
         if self.weights[index] is not None:
-            self.add(index, onednn_outer(grad, x))
+            self.add(index, outer(grad, x))
         if self.weights[index + 1] is not None:
             self.add(index + 1, grad.reshape(-1, grad.shape[-1]).sum(0))
 
