@@ -8,7 +8,6 @@ import torch
 from browser import started
 
 from hierarch.cli import main
-from hierarch.engine import onednn
 
 OF_OTHERS = {
     f"test_{name}.py"
@@ -60,6 +59,8 @@ def one_thread():
 @pytest.fixture
 def onednn_faster(monkeypatch):
     """A processor on which oneDNN multiplies faster than MKL, whatever the one here is."""
+    from hierarch.engine import onednn  # here, since tests run without the engine, too
+
     monkeypatch.setattr(onednn, "MKL_IS_FASTER", False)
 
 

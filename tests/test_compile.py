@@ -261,7 +261,9 @@ def as_large_as_the_attention_maps(graph, *, windows, tokens):
 
 @newer_compiler
 @pytest.mark.parametrize(("batch", "least", "parts"), [(1, 0, 1), (5, 2, 2), (3, 0, 3), (7, 1, 4)])
-def test_a_program_takes_some_images_at_a_time_through_a_stage(monkeypatch, batch, least, parts):
+def test_a_program_takes_some_images_at_a_time_through_a_stage(
+    monkeypatch, onednn_faster, batch, least, parts
+):
     model, graphs, seen = shifted_block("window_attention"), Graphs(), []
     images = noise(batch, 3, 64, 48)
     monkeypatch.setattr("hierarch.engine.compiled.MIN_CHUNK_BYTES", max(1, least * 16 * 12 * 8 * 4))

@@ -60,7 +60,7 @@ def refuses_onednn(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> R
     weight = cast(nn.Parameter, layer.weight)
     if multiply is trained_linear and not weight.requires_grad:
         return Refusal("a frozen weight", layer)
-    return refusal or not_faster() or not_onednn(x, weight)
+    return refusal or not_onednn(x, weight) or not_faster()
 
 
 @way("oneDNN", refuses_onednn)
@@ -139,6 +139,6 @@ def run_patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
     rows = patch_rows(x, conv.stride, channels_first=True)
     weight = conv.weight.flatten(1)
     multiply, refusal = multiplication(rows)
-    if refusal or not_faster() or not_onednn(rows, weight):
+    if refusal or not_onednn(rows, weight) or not_faster():
         multiply = F.linear
     return multiply(rows, weight, conv.bias)
