@@ -16,7 +16,7 @@ import torch
 
 import hierarch
 from hierarch.bench.contenders import with_biases
-from hierarch.bench.machine import processor
+from hierarch.bench.machine import processor, threads_of_torch
 from hierarch.cli.common import sizes as read_sizes
 from hierarch.report import shown_size
 
@@ -41,13 +41,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sizes", default="224,256,333x500,448,600x640")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     model, sizes = with_biases(hierarch.build("swin_tiny")).eval(), read_sizes(options.sizes)
     images = [torch.randn(1, 3, *size) for size in sizes]
     left, right = torch.randn(2, SIDE, SIDE)
     rounds: list[list[list[float]]] = [[] for _ in sizes]
     limits: list[float] = []
-    with torch.inference_mode():
+    with threads_of_torch(options.threads), torch.inference_mode():
         for _ in range(ROUNDS):
             begun = time.perf_counter()
             torch.mm(left, right)
