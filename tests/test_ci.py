@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -154,10 +155,14 @@ def commit(folder):
 def test_pre_commit_runs_the_hooks_on_a_repositorys_specs(hooks, repository, tmp_path_factory):
     home = tmp_path_factory.mktemp("pre-commit")
     packages = next(path for path in sys.path if path.endswith("site-packages"))
+    revision = output("git", "rev-parse", "HEAD", cwd=hooks).strip()
+    config = {"repo": str(hooks), "rev": revision, "hooks": [{"id": name} for name in HOOKS]}
+    (repository / ".pre-commit-config.yaml").write_text(json.dumps({"repos": [config]}))
 
     def tried(*arguments):
+        """What they are installed in is made once."""
         return run(
-            *(sys.executable, "-m", "pre_commit", "try-repo", hooks, *arguments, "--all-files"),
+            *(sys.executable, "-m", "pre_commit", "run", *arguments, "--all-files"),
             cwd=repository,
             PRE_COMMIT_HOME=home,
             PYTHONPATH=packages,  # so that pip finds there what hierarch needs
