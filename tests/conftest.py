@@ -12,8 +12,9 @@ from hierarch.cli import main
 OF_OTHERS = {
     f"test_{name}.py"
     for name in (
-        *("compile", "complexity", "export", "families", "infer", "load", "match", "mixers"),
-        *("onnx", "packing", "peers", "streaming", "swap", "swin_parity", "weights_adapt"),
+        *("axes", "cli_formats", "cli_input", "compile", "complexity", "engine", "explainer_page"),
+        *("export", "families", "infer", "load", "match", "maxvit", "mixers", "onnx", "packing"),
+        *("page", "peers", "site", "streaming", "swap", "swin_parity", "weights_adapt"),
         *("weights_peers", "wrappers"),
     )
 }

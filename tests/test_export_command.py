@@ -107,6 +107,7 @@ def shortened(name):
 
 
 @newer_compiler
+@pytest.mark.no_cover  # it is torch's exporter that takes long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_one_file_of_each_family_serves_any_batch_and_size(tmp_path, name):
     model = shortened(name)
