@@ -18,8 +18,8 @@ OF_OTHERS = {
         *("weights_peers", "wrappers"),
     )
 }
-"""Tests that spend their time in torch's compiler, in fvcore and in loops: measuring their coverage
-takes half as long again, and the others run what is ours."""
+"""Tests that spend their time in torch's compiler, in fvcore, in browsers and in loops: measuring
+their coverage takes half as long again, and the others run what is ours."""
 LONGEST = [
     *("test_compile.py", "test_onnx.py", "test_complexity.py", "test_match.py", "test_mixers.py"),
     *("test_swap.py", "test_train_kill.py", "test_export_command.py", "test_ablation.py"),
